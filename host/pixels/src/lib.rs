@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Operations on pictures in host memory: crops, measures, grey and RGB copies, JPEG.
+//!
+//! Owns all per-pixel work on the processor outside inference. Must not know FFmpeg, wasm or ONNX Runtime. Works on
+//! [`facestream_core::frame::Planes`]: I420, I422, I444 and NV12, any stride, limited or full range, BT.601 or BT.709.
+#![forbid(unsafe_code)]
+
+mod crop;
+mod picture;
+mod scale;
+
+pub use crop::{copy_planes, crop_planes};
+pub use picture::HostPicture;

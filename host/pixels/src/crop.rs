@@ -1,0 +1,97 @@
+//! Pieces of pictures.
+//!
+//! Owns rounding a rectangle to samples and making the piece an I420 picture, whatever the source's chroma layout.
+
+use facestream_core::frame::{PictureError, PixelFormat, Planes};
+use facestream_core::geometry::Rect;
+
+use crate::picture::{HostPicture, layout};
+use crate::scale::{self, Quality, Window};
+
+/// The samples that `area` touches, clipped to the picture. With `even`, the corner moves left and up to an even
+/// sample, so that no chroma sample is cut.
+pub(crate) fn window(planes: &Planes<'_>, area: Rect, even: bool) -> Result<Window, PictureError> {
+    let (width, height) = (planes.width, planes.height);
+    let out = PictureError::OutOfFrame { width, height };
+    let finite = [area.x, area.y, area.width, area.height].iter().all(|v| v.is_finite());
+    if !finite || area.width < 1.0 || area.height < 1.0 {
+        return Err(out);
+    }
+    let clipped = area.clipped(width, height).ok_or_else(|| out.clone())?;
+    let [x1, y1, x2, y2] = clipped.corners();
+    let step = if even { 2 } else { 1 };
+    let (x, y) = (x1.floor() as u32 / step * step, y1.floor() as u32 / step * step);
+    let (right, bottom) = ((x2.ceil() as u32).min(width), (y2.ceil() as u32).min(height));
+    if right <= x || bottom <= y {
+        return Err(out);
+    }
+    Ok(Window { x, y, width: right - x, height: bottom - y })
+}
+
+/// A copy of a part of a picture, longer side scaled down to `max_side` (0 keeps the source's resolution; nothing is
+/// ever scaled up).
+///
+/// The rectangle is clipped to the picture and rounded outwards, its corner to even pixels. Range and matrix stay the
+/// source's: no colour conversion takes place. 4:2:2 and 4:4:4 chroma is filtered down to 4:2:0.
+///
+/// # Errors
+/// `OutOfFrame` when the rectangle does not touch the picture, is smaller than a pixel or not finite; `Device` when the
+/// planes are shorter than they say.
+pub fn crop_planes(planes: Planes<'_>, area: Rect, max_side: u32) -> Result<HostPicture, PictureError> {
+    let source = window(&planes, area, true)?;
+    let size = scale::fit(source.width, source.height, max_side);
+    resample(&planes, source, size)
+}
+
+/// A copy of the whole picture as I420, longer side scaled down to `max_side`.
+///
+/// # Errors
+/// As [`crop_planes`].
+pub fn copy_planes(planes: Planes<'_>, max_side: u32) -> Result<HostPicture, PictureError> {
+    let whole = Rect::from_corners(0.0, 0.0, planes.width as f32, planes.height as f32);
+    crop_planes(planes, whole, max_side)
+}
+
+fn resample(planes: &Planes<'_>, source: Window, (width, height): (u32, u32)) -> Result<HostPicture, PictureError> {
+    let (luma, cw, ch) = layout(width, height);
+    let chroma = cw as usize * ch as usize;
+    let mut data = vec![0; luma + 2 * chroma];
+    let (y, uv) = data.split_at_mut(luma);
+    scale::plane(planes.y, planes.y_stride, source, y, (width, height), Quality::Sharp)?;
+    chroma_planes(planes, source, uv, (cw, ch), Quality::Sharp)?;
+    HostPicture::new(width, height, data, planes.full_range, planes.matrix)
+}
+
+/// Scales both chroma planes of a luma window to `size`; `out` takes U, then V.
+pub(crate) fn chroma_planes(
+    planes: &Planes<'_>,
+    source: Window,
+    out: &mut [u8],
+    size: (u32, u32),
+    quality: Quality,
+) -> Result<(), PictureError> {
+    let (sx, sy) = match planes.format {
+        PixelFormat::I420 | PixelFormat::Nv12 => (2, 2),
+        PixelFormat::I422 => (2, 1),
+        PixelFormat::I444 => (1, 1),
+    };
+    let x = source.x / sx;
+    let y = source.y / sy;
+    let window = Window {
+        x,
+        y,
+        width: (source.x + source.width).div_ceil(sx) - x,
+        height: (source.y + source.height).div_ceil(sy) - y,
+    };
+    let (u, v) = out.split_at_mut(out.len() / 2);
+    if planes.format == PixelFormat::Nv12 {
+        let mut both = vec![0; 2 * size.0 as usize * size.1 as usize];
+        scale::pairs(planes.u, planes.u_stride, window, &mut both, size, quality)?;
+        for ((pair, u), v) in both.as_chunks::<2>().0.iter().zip(u).zip(v) {
+            [*u, *v] = *pair;
+        }
+        return Ok(());
+    }
+    scale::plane(planes.u, planes.u_stride, window, u, size, quality)?;
+    scale::plane(planes.v, planes.v_stride, window, v, size, quality)
+}
