@@ -1,0 +1,142 @@
+//! Cameras and their slots.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use facestream_core::CameraId;
+use facestream_core::guest::SlotKind;
+
+use super::camera_id;
+use crate::control::{CameraRef, FieldProblem};
+use crate::extract::{JsonBody, PathParams};
+use crate::problem::{Kind, Problem};
+use crate::router::App;
+use crate::views::requests::{CameraRequest, GuestChoice};
+use crate::views::responses::{CameraList, CameraView, SlotList, SlotView, SwapView};
+
+/// List cameras
+#[utoipa::path(get, path = "/api/v1/cameras", tag = "cameras", operation_id = "list_cameras", responses(
+    (status = 200, description = "Every camera that is wanted, by id.", body = CameraList),
+))]
+pub(crate) async fn list(State(app): State<App>) -> Json<CameraList> {
+    Json(CameraList { cameras: app.control.statuses().into_iter().map(CameraView::from).collect() })
+}
+
+/// Show a camera
+#[utoipa::path(get, path = "/api/v1/cameras/{id}", tag = "cameras", operation_id = "show_camera",
+    params(("id" = String, Path, description = "Name of the camera")), responses(
+    (status = 200, description = "The camera.", body = CameraView),
+))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    PathParams(id): PathParams<String>,
+) -> Result<Json<CameraView>, Problem> {
+    Ok(Json(app.camera(&camera_id(&id)?)?.into()))
+}
+
+/// Want a camera
+///
+/// The same request again is no change. Another one under the same id is a conflict: delete the camera first, or swap
+/// its guests.
+#[utoipa::path(put, path = "/api/v1/cameras/{id}", tag = "cameras", operation_id = "put_camera",
+    params(("id" = String, Path, description = "Name of the camera: 1 to 128 of `A-Z a-z 0-9 . _ : -`, a letter or digit first")),
+    request_body = CameraRequest, responses(
+    (status = 200, description = "The camera was wanted like this already.", body = CameraView),
+    (status = 201, description = "The camera is wanted now.", body = CameraView, headers(("location" = String, description = "Its address"))),
+))]
+pub(crate) async fn put(
+    State(app): State<App>,
+    PathParams(id): PathParams<String>,
+    JsonBody(request): JsonBody<CameraRequest>,
+) -> Result<Response, Problem> {
+    let id = CameraId::new(&id).map_err(|e| Problem::invalid(vec![FieldProblem::new("", e.to_string())]))?;
+    let started = app.control.start(request.into_spec(id.clone(), app.control.defaults())?).await?;
+    let view = Json(CameraView::from(app.camera(&id)?));
+    Ok(if started.created {
+        (StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/cameras/{id}"))], view).into_response()
+    } else {
+        view.into_response()
+    })
+}
+
+/// Stop a camera
+#[utoipa::path(delete, path = "/api/v1/cameras/{id}", tag = "cameras", operation_id = "delete_camera",
+    params(("id" = String, Path, description = "Name of the camera")), responses(
+    (status = 204, description = "The camera is no longer wanted."),
+))]
+pub(crate) async fn delete(State(app): State<App>, PathParams(id): PathParams<String>) -> Result<StatusCode, Problem> {
+    app.control.stop(CameraRef::Camera(camera_id(&id)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Show the latest picture
+///
+/// The latest analysed frame with its boxes.
+#[utoipa::path(get, path = "/api/v1/cameras/{id}/snapshot.jpg", tag = "cameras", operation_id = "camera_snapshot",
+    params(("id" = String, Path, description = "Name of the camera")), responses(
+    (status = 200, description = "A JPEG picture.", body = Vec<u8>, content_type = "image/jpeg"),
+))]
+pub(crate) async fn snapshot(State(app): State<App>, PathParams(id): PathParams<String>) -> Result<Response, Problem> {
+    let id = camera_id(&id)?;
+    match app.control.snapshot(&id).await? {
+        Some(jpeg) => Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], jpeg).into_response()),
+        None => {
+            Err(Problem::new(Kind::NoPicture, format!("camera `{id}` has not had a frame analysed yet; try again")))
+        }
+    }
+}
+
+/// List the guests of a camera
+#[utoipa::path(get, path = "/api/v1/cameras/{id}/guests", tag = "cameras", operation_id = "list_slots",
+    params(("id" = String, Path, description = "Name of the camera")), responses(
+    (status = 200, description = "Its slots in the order in which a frame passes them.", body = SlotList),
+))]
+pub(crate) async fn slots(
+    State(app): State<App>,
+    PathParams(id): PathParams<String>,
+) -> Result<Json<SlotList>, Problem> {
+    let status = app.camera(&camera_id(&id)?)?;
+    Ok(Json(SlotList { slots: status.slots.into_iter().map(SlotView::from).collect() }))
+}
+
+fn slot_kind(text: &str) -> Result<SlotKind, Problem> {
+    text.parse().map_err(|detail| Problem::new(Kind::UnknownSlot, detail))
+}
+
+/// Show the guest in a slot
+#[utoipa::path(get, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "cameras", operation_id = "show_slot",
+    params(("id" = String, Path, description = "Name of the camera"),
+           ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")), responses(
+    (status = 200, description = "The slot.", body = SlotView),
+))]
+pub(crate) async fn slot(
+    State(app): State<App>,
+    PathParams((id, slot)): PathParams<(String, String)>,
+) -> Result<Json<SlotView>, Problem> {
+    let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
+    let status = app.camera(&id)?;
+    let slot = status.slots.into_iter().find(|s| s.slot == kind);
+    slot.map(|s| Json(s.into())).ok_or_else(|| {
+        Problem::new(Kind::Unavailable, format!("the {kind} of camera `{id}` has not been set up yet; try again"))
+    })
+}
+
+/// Swap the guest in a slot
+///
+/// Between two frames, with its state. When the new guest cannot take over, the old one goes on.
+#[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "cameras", operation_id = "swap_guest",
+    params(("id" = String, Path, description = "Name of the camera"),
+           ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")),
+    request_body = GuestChoice, responses(
+    (status = 200, description = "The new guest runs.", body = SwapView),
+))]
+pub(crate) async fn swap(
+    State(app): State<App>,
+    PathParams((id, slot)): PathParams<(String, String)>,
+    JsonBody(choice): JsonBody<GuestChoice>,
+) -> Result<Json<SwapView>, Problem> {
+    let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
+    let wanted = choice.into_checked_slot()?;
+    Ok(Json(app.control.swap(&id, kind, wanted).await?.into()))
+}

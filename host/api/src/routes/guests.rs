@@ -1,0 +1,186 @@
+//! The guest store: list, inspect, upload, delete.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::multipart::MultipartError;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+
+use crate::control::{FieldProblem, GuestUpload};
+use crate::extract::{PathParams, QueryParams, mime_is};
+use crate::problem::{Kind, Problem};
+use crate::router::App;
+use crate::views::requests::{UploadForm, UploadQuery};
+use crate::views::responses::{GuestList, GuestView};
+
+/// List guests
+#[utoipa::path(get, path = "/api/v1/guests", tag = "guests", operation_id = "list_guests", responses(
+    (status = 200, description = "Every guest in the store.", body = GuestList),
+))]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<GuestList>, Problem> {
+    let guests = app.control.guests().await?;
+    let cameras = app.control.statuses();
+    Ok(Json(GuestList { guests: guests.into_iter().map(|g| GuestView::new(g, &cameras)).collect() }))
+}
+
+/// Show a guest
+#[utoipa::path(get, path = "/api/v1/guests/{reference}", tag = "guests", operation_id = "show_guest",
+    params(("reference" = String, Path, description = "`name`, `name@version` or `sha256:<hex>`")), responses(
+    (status = 200, description = "The guest.", body = GuestView),
+))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    PathParams(reference): PathParams<String>,
+) -> Result<Json<GuestView>, Problem> {
+    let guest = app.control.guest(&reference).await?;
+    Ok(Json(GuestView::new(guest, &app.control.statuses())))
+}
+
+/// Delete a guest
+///
+/// Not while a camera wants it, and not one that ships with the host.
+#[utoipa::path(delete, path = "/api/v1/guests/{reference}", tag = "guests", operation_id = "delete_guest",
+    params(("reference" = String, Path, description = "`name`, `name@version` or `sha256:<hex>`")), responses(
+    (status = 204, description = "The guest is gone."),
+))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    PathParams(reference): PathParams<String>,
+) -> Result<StatusCode, Problem> {
+    app.control.remove_guest(&reference).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Upload a guest
+///
+/// Either the component itself as `application/wasm`, named by the query, or a form with the parts `name`, `version`
+/// and `component`. It is checked and compiled before the answer. The same bytes again are no change.
+#[utoipa::path(post, path = "/api/v1/guests", tag = "guests", operation_id = "upload_guest", params(UploadQuery),
+    request_body(content((Vec<u8> = "application/wasm"), (UploadForm = "multipart/form-data"))), responses(
+    (status = 200, description = "The store held exactly this already.", body = GuestView),
+    (status = 201, description = "The guest is stored.", body = GuestView, headers(("location" = String, description = "Its address"))),
+))]
+pub(crate) async fn upload(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<UploadQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    // Held in memory until compiled, so only a few at once.
+    let permit = app.uploads.try_acquire();
+    let Ok(_permit) = permit else {
+        return Err(Problem::new(Kind::Busy, "other uploads are being taken; try again in a moment"));
+    };
+    let limit = app.max_upload_bytes;
+    let upload = if mime_is(request.headers(), "application/wasm") {
+        let component = read_bounded(request, limit).await?;
+        GuestUpload { name: query.name, version: query.version, component }
+    } else if mime_is(request.headers(), "multipart/form-data") {
+        let form = Multipart::from_request(request, &app)
+            .await
+            .map_err(|rejection| Problem::new(Kind::Malformed, rejection.body_text()))?;
+        read_form(form, query, limit).await?
+    } else {
+        return Err(Problem::new(
+            Kind::MediaType,
+            "send the component as `application/wasm`, or a `multipart/form-data` form with the part `component`",
+        ));
+    };
+    check(&upload)?;
+    let added = app.control.add_guest(upload).await?;
+    let location = format!("/api/v1/guests/{}", added.guest.digest);
+    let view = Json(GuestView::new(added.guest, &app.control.statuses()));
+    Ok(if added.created {
+        (StatusCode::CREATED, [(header::LOCATION, location)], view).into_response()
+    } else {
+        view.into_response()
+    })
+}
+
+fn check(upload: &GuestUpload) -> Result<(), Problem> {
+    let mut problems = Vec::new();
+    let fits = |text: &str, more: &[u8]| {
+        (1..=64).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    if upload.name.as_deref().is_some_and(|name| !fits(name, b"._-")) {
+        problems.push(FieldProblem::new("/name", "must be 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first"));
+    }
+    if upload.version.as_deref().is_some_and(|version| !fits(version, b"._+-")) {
+        problems.push(FieldProblem::new("/version", "must be 1 to 64 of A-Z a-z 0-9 . _ + -, a letter or digit first"));
+    }
+    if upload.component.is_empty() {
+        problems.push(FieldProblem::new("/component", "is empty; a WebAssembly component is expected"));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(Kind::TooLarge, format!("a component may have at most {limit} bytes (server.max_upload_bytes)"))
+}
+
+fn cut_short() -> Problem {
+    Problem::new(Kind::Malformed, "the body ended early or could not be read")
+}
+
+async fn read_bounded(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|n| n > limit) {
+        return Err(too_large(limit));
+    }
+    let body: Body = request.into_body();
+    let mut chunks = body.into_data_stream();
+    // Grown as bytes come, not by what was announced: an announcement costs the sender nothing.
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| cut_short())?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+async fn read_form(mut form: Multipart, query: UploadQuery, limit: usize) -> Result<GuestUpload, Problem> {
+    let refuse = |error: MultipartError| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(limit),
+        _ => Problem::new(Kind::Malformed, "the form cannot be read; is its boundary right and its end there?"),
+    };
+    let (mut name, mut version, mut component) = (query.name, query.version, None);
+    while let Some(mut part) = form.next_field().await.map_err(refuse)? {
+        let part_name = part.name().unwrap_or_default().to_owned();
+        let part_limit = if part_name == "component" { limit } else { 256 };
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = part.chunk().await.map_err(refuse)? {
+            if bytes.len() + chunk.len() > part_limit {
+                let small =
+                    || Problem::invalid(vec![FieldProblem::new(format!("/{part_name}"), "is longer than 256 bytes")]);
+                return Err(if part_name == "component" { too_large(limit) } else { small() });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let text = || {
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| Problem::invalid(vec![FieldProblem::new(format!("/{part_name}"), "is no UTF-8 text")]))
+        };
+        match part_name.as_str() {
+            "name" => name = Some(text()?),
+            "version" => version = Some(text()?),
+            "component" => component = Some(bytes.freeze()),
+            _ => {
+                return Err(Problem::invalid(vec![FieldProblem::new(
+                    format!("/{part_name}"),
+                    "is no part of this form; it has `name`, `version` and `component`",
+                )]));
+            }
+        }
+    }
+    let component = component.ok_or_else(|| {
+        Problem::invalid(vec![FieldProblem::new("/component", "is missing: the part that holds the component")])
+    })?;
+    Ok(GuestUpload { name, version, component })
+}

@@ -1,0 +1,334 @@
+//! Request bodies. All are strict: an unknown field is an error, so that a typo does not silently mean a default.
+
+use facestream_core::camera::{CameraId, CameraSpec, Transport};
+use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
+use facestream_core::secret::SourceUrl;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::control::{CameraDefaults, CameraRef, FieldProblem};
+use crate::problem::Problem;
+
+macro_rules! camera_bodies {
+    ($($(#[$meta:meta])* $field:ident: $type:ty,)+) => {
+        /// Body of `POST /camera/start`. Only `rtsp_link` and `camera_id` are needed.
+        #[derive(Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct StartRequest {
+            /// Name of the camera: 1 to 128 of `A-Z a-z 0-9 . _ : -`, a letter or digit first.
+            #[schema(example = "550e8400-e29b-41d4-a716-446655440000", min_length = 1, max_length = 128)]
+            camera_id: String,
+            $($(#[$meta])* $field: $type,)+
+        }
+
+        /// Body of `PUT /api/v1/cameras/{id}`. Only `rtsp_link` is needed.
+        #[derive(Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct CameraRequest {
+            $($(#[$meta])* $field: $type,)+
+        }
+
+        impl StartRequest {
+            /// Checks everything and fills in the defaults.
+            pub(crate) fn into_spec(self, defaults: CameraDefaults) -> Result<CameraSpec, Problem> {
+                let Self { camera_id, $($field),+ } = self;
+                let id = CameraId::new(&camera_id).map_err(|e| FieldProblem::new("/camera_id", e.to_string()));
+                CameraRequest { $($field),+ }.spec(id, defaults)
+            }
+        }
+    };
+}
+
+camera_bodies! {
+    /// Address of the camera, with its credentials. Never shown again but without them.
+    #[schema(example = "rtsp://192.168.1.100:554/stream", write_only)]
+    rtsp_link: String,
+    /// What fills its slots; a slot left out gets the host's default.
+    #[serde(default)]
+    guests: Option<GuestChoices>,
+    /// Settings of its guests, by slot.
+    #[serde(default)]
+    config: Option<SlotSettings>,
+    /// Name of the model, from `GET /api/v1/models`.
+    #[serde(default)]
+    #[schema(example = "yunet")]
+    model: Option<String>,
+    /// Frames a second to analyse; all when left out.
+    #[serde(default)]
+    #[schema(example = 10.0)]
+    detect_fps: Option<f64>,
+    /// How RTP travels: `tcp` (default) or `udp`.
+    #[serde(default)]
+    #[schema(example = "tcp")]
+    transport: Option<String>,
+    /// Decode and analyse key frames only.
+    #[serde(default)]
+    keyframes_only: bool,
+    /// Give up after so many connects in a row without a frame; never when left out.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    max_attempts: Option<u32>,
+}
+
+impl CameraRequest {
+    /// Checks everything and fills in the defaults.
+    pub(crate) fn into_spec(self, id: CameraId, defaults: CameraDefaults) -> Result<CameraSpec, Problem> {
+        self.spec(Ok(id), defaults)
+    }
+
+    fn spec(self, id: Result<CameraId, FieldProblem>, defaults: CameraDefaults) -> Result<CameraSpec, Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |pointer: &str, detail: String| problems.push(FieldProblem::new(pointer, detail));
+
+        let url = SourceUrl::parse(&self.rtsp_link).map_err(|e| wrong("/rtsp_link", e.to_string())).ok();
+        let transport = match self.transport.as_deref() {
+            None | Some("tcp") => Transport::Tcp,
+            Some("udp") => Transport::Udp,
+            Some(_) => {
+                wrong("/transport", "must be `tcp` or `udp`".to_owned());
+                Transport::Tcp
+            }
+        };
+        if self.model.as_ref().is_some_and(|m| m.is_empty() || m.len() > 256) {
+            wrong("/model", "must be a name of 1 to 256 bytes".to_owned());
+        }
+        if self.detect_fps.is_some_and(|fps| !(fps > 0.0 && fps <= 1000.0)) {
+            wrong("/detect_fps", "must be above 0 and at most 1000".to_owned());
+        }
+        if self.max_attempts == Some(0) {
+            wrong("/max_attempts", "must be at least 1; leave it out to try for ever".to_owned());
+        }
+        let guests = merge(defaults.guests, self.guests, self.config, &mut wrong);
+        let id = id.map_err(|problem| problems.insert(0, problem)).ok();
+
+        match (id, url) {
+            (Some(id), Some(url)) if problems.is_empty() => Ok(CameraSpec {
+                id,
+                url,
+                transport,
+                model: self.model.or(defaults.model),
+                #[expect(clippy::cast_possible_truncation, reason = "checked to be within 0 to 1000")]
+                detect_fps: self.detect_fps.map(|fps| fps as f32).or(defaults.detect_fps),
+                keyframes_only: self.keyframes_only,
+                max_attempts: self.max_attempts,
+                guests,
+            }),
+            _ => Err(Problem::invalid(problems)),
+        }
+    }
+}
+
+/// The default guests, with those of the request and their settings put over them. Settings for a slot whose guest is
+/// not named go to the default guest.
+fn merge(
+    mut guests: GuestsSpec,
+    choices: Option<GuestChoices>,
+    settings: Option<SlotSettings>,
+    wrong: &mut impl FnMut(&str, String),
+) -> GuestsSpec {
+    let choices = choices.unwrap_or_default();
+    let settings = settings.unwrap_or_default();
+    let slots = [
+        (SlotKind::Tracker, choices.tracker, settings.tracker),
+        (SlotKind::Scorer, choices.scorer, settings.scorer),
+        (SlotKind::Formatter, choices.formatter, settings.formatter),
+    ];
+    for (kind, choice, settings) in slots {
+        if let (Some(GuestChoice { config: Some(_), .. }), Some(_)) = (&choice, &settings) {
+            wrong(
+                &format!("/config/{kind}"),
+                format!("settings are also given in /guests/{kind}/config; give them once"),
+            );
+        }
+        let slot = guests.slot_mut(kind);
+        if let Some(choice) = choice {
+            if let Some(problem) = reference_problem(&choice.guest) {
+                wrong(&format!("/guests/{kind}"), problem);
+            }
+            *slot = choice.into_slot();
+        }
+        if let Some(settings) = settings {
+            slot.config = Value::Object(settings);
+        }
+    }
+    guests
+}
+
+fn reference_problem(reference: &str) -> Option<String> {
+    let ok = !reference.is_empty() && reference.len() <= 256 && reference.bytes().all(|b| b.is_ascii_graphic());
+    (!ok).then(|| "must be `name`, `name@version` or `sha256:<hex>` of a guest in the store".to_owned())
+}
+
+/// What fills the slots of a camera.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuestChoices {
+    /// Detections to tracks.
+    #[serde(default)]
+    tracker: Option<GuestChoice>,
+    /// Tracks and pixels to shots.
+    #[serde(default)]
+    scorer: Option<GuestChoice>,
+    /// Events to messages.
+    #[serde(default)]
+    formatter: Option<GuestChoice>,
+}
+
+/// Settings by slot: a JSON object each.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlotSettings {
+    /// For the tracker.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    tracker: Option<Map<String, Value>>,
+    /// For the scorer.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    scorer: Option<Map<String, Value>>,
+    /// For the formatter.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    formatter: Option<Map<String, Value>>,
+}
+
+/// A guest by its reference, or with settings.
+pub(crate) struct GuestChoice {
+    guest: String,
+    config: Option<Map<String, Value>>,
+}
+
+/// A guest with its settings.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuestWithConfig {
+    /// `name`, `name@version` or `sha256:<hex>` of a guest in the store.
+    #[schema(example = "botsort")]
+    guest: String,
+    /// Settings for the guest.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    config: Option<Map<String, Value>>,
+}
+
+impl GuestChoice {
+    fn into_slot(self) -> SlotSpec {
+        SlotSpec { guest: self.guest, config: Value::Object(self.config.unwrap_or_default()) }
+    }
+
+    /// Body of a swap: the same choice, by itself.
+    pub(crate) fn into_checked_slot(self) -> Result<SlotSpec, Problem> {
+        match reference_problem(&self.guest) {
+            Some(problem) => Err(Problem::invalid(vec![FieldProblem::new("/guest", problem)])),
+            None => Ok(self.into_slot()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GuestChoice {
+    // By hand: `serde(untagged)` would answer every mistake with "did not match any variant".
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = GuestChoice;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a guest, or {\"guest\": name, \"config\": {…}}")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<GuestChoice, E> {
+                Ok(GuestChoice { guest: name.to_owned(), config: None })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GuestChoice, A::Error> {
+                let GuestWithConfig { guest, config } = GuestWithConfig::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(GuestChoice { guest, config })
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+impl PartialSchema for GuestChoice {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("`name`, `name@version` or `sha256:<hex>` of a guest in the store"))
+            .build();
+        OneOfBuilder::new()
+            .description(Some("A guest, with or without settings."))
+            .item(name)
+            .item(Ref::from_schema_name("GuestWithConfig"))
+            .into()
+    }
+}
+
+impl ToSchema for GuestChoice {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("GuestWithConfig".to_owned(), GuestWithConfig::schema()));
+        GuestWithConfig::schemas(schemas);
+    }
+}
+
+/// Body of `POST /camera/stop`: one of the two.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StopRequest {
+    /// Name of the camera.
+    #[serde(default)]
+    #[schema(example = "550e8400-e29b-41d4-a716-446655440000")]
+    camera_id: Option<String>,
+    /// Number of its worker.
+    #[serde(default)]
+    worker_id: Option<u64>,
+}
+
+impl StopRequest {
+    pub(crate) fn camera(self) -> Result<CameraRef, Problem> {
+        match (self.camera_id, self.worker_id) {
+            (Some(id), None) => CameraId::new(&id)
+                .map(CameraRef::Camera)
+                .map_err(|e| Problem::invalid(vec![FieldProblem::new("/camera_id", e.to_string())])),
+            (None, Some(worker)) => Ok(CameraRef::Worker(worker)),
+            (None, None) => Err(Problem::invalid(vec![FieldProblem::new("", "give `camera_id` or `worker_id`")])),
+            (Some(_), Some(_)) => {
+                Err(Problem::invalid(vec![FieldProblem::new("", "give either `camera_id` or `worker_id`, not both")]))
+            }
+        }
+    }
+}
+
+/// Query of `POST /api/v1/guests` for a raw body.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UploadQuery {
+    /// Name of the guest; left out: the one in the component's metadata.
+    pub(crate) name: Option<String>,
+    /// Version of the guest; left out: the one in the component's metadata.
+    pub(crate) version: Option<String>,
+}
+
+/// Form of `POST /api/v1/guests`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used; the fields are read one by one")]
+pub(crate) struct UploadForm {
+    /// Name of the guest; left out: the one in the component's metadata.
+    name: Option<String>,
+    /// Version of the guest; left out: the one in the component's metadata.
+    version: Option<String>,
+    /// The WebAssembly component.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/wasm")]
+    component: Vec<u8>,
+}
+
+/// Query of `GET /api/v1/events`.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// Only events of this camera; left out: all.
+    pub(crate) camera: Option<String>,
+}
