@@ -1,1 +1,21 @@
-//! Placeholder.
+//! One camera from access units to messages, and the supervisor that owns all cameras.
+//!
+//! Owns the threads between stages (a decode thread a camera, the pool that runs guests) and the wanted cameras.
+//! Must not speak HTTP, must not know RTSP, FFmpeg, ONNX Runtime or wasmtime beyond the crates that own them, and
+//! must never run a guest on the async runtime's threads.
+#![forbid(unsafe_code)]
+
+pub mod camera;
+pub mod config;
+pub mod file;
+pub mod lane;
+pub mod models;
+mod rate;
+pub mod snapshot;
+pub mod stage;
+pub mod supervisor;
+pub mod wanted;
+
+pub use config::PipelineConfig;
+pub use models::Models;
+pub use supervisor::{StartError, Supervisor};

@@ -1,0 +1,238 @@
+//! What the API asks of the host, answered by the supervisor, the guest store, the models and the sinks.
+//!
+//! Owns the translation of errors into those of [`facestream_api::Control`]. Work that may block runs on blocking
+//! threads, and goes on to its end when the client has gone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use facestream_api::control::{
+    Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, FieldProblem, GuestAdded, GuestInfo, GuestUpload,
+    MetricFamily, ModelInfo, SinkStatus, Started,
+};
+use facestream_core::event::Event;
+use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
+use facestream_core::{CameraId, CameraSpec, CameraStatus};
+use facestream_guest_host::{GuestEntry, GuestStore, StoreError};
+use facestream_pipeline::supervisor::SwapFailure;
+use facestream_pipeline::{StartError, Supervisor};
+use facestream_sink::Sinks;
+use tokio::sync::broadcast;
+
+/// The host behind the API.
+pub(crate) struct Host {
+    pub(crate) supervisor: Arc<Supervisor>,
+    pub(crate) sinks: Arc<Sinks>,
+    pub(crate) defaults: CameraDefaults,
+}
+
+impl Host {
+    fn store(&self) -> &Arc<GuestStore> {
+        &self.supervisor.parts().guests
+    }
+}
+
+/// Runs `work` where blocking is allowed; it goes on also when the caller is dropped.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
+) -> Result<T, ControlError> {
+    tokio::task::spawn_blocking(work).await.map_err(ControlError::internal)?
+}
+
+fn start_error(error: StartError) -> ControlError {
+    let invalid = |pointer: &str, detail: String| ControlError::Invalid(vec![FieldProblem::new(pointer, detail)]);
+    match error {
+        StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
+        StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
+        StartError::Invalid(text) => invalid("/detect_fps", text),
+        StartError::Model(error @ facestream_pipeline::models::ModelError::Unknown { .. }) => {
+            invalid("/model", error.to_string())
+        }
+        StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
+        error @ (StartError::Busy(_) | StartError::Stopping) => ControlError::Unavailable(error.to_string()),
+        error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
+        error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
+    }
+}
+
+fn store_error(error: StoreError, reference: &str) -> ControlError {
+    match error {
+        StoreError::Unknown { .. } => ControlError::UnknownGuest(reference.to_owned()),
+        error @ (StoreError::Taken { .. } | StoreError::BuiltIn { .. }) => ControlError::GuestConflict(error.to_string()),
+        error @ StoreError::Io { .. } => ControlError::internal(error),
+        error => ControlError::GuestRefused(error.to_string()),
+    }
+}
+
+fn guest_info(entry: GuestEntry) -> GuestInfo {
+    GuestInfo {
+        name: entry.name,
+        version: entry.version,
+        digest: entry.digest,
+        slots: vec![entry.slot],
+        size_bytes: entry.size_bytes,
+        builtin: entry.built_in,
+        imports: entry.imports,
+        added_unix_ms: entry.added_unix_ms,
+    }
+}
+
+impl Control for Host {
+    fn start(&self, spec: CameraSpec) -> Answer<'_, Started> {
+        let supervisor = Arc::clone(&self.supervisor);
+        Box::pin(blocking(move || {
+            let (worker_id, created) = supervisor.start(spec).map_err(start_error)?;
+            Ok(Started { worker_id, created })
+        }))
+    }
+
+    fn stop(&self, which: CameraRef) -> Answer<'_, ()> {
+        let supervisor = Arc::clone(&self.supervisor);
+        Box::pin(async move {
+            let id = match which {
+                CameraRef::Camera(id) => id,
+                CameraRef::Worker(worker) => {
+                    supervisor.by_worker(worker).ok_or(ControlError::UnknownWorker(worker))?
+                }
+            };
+            // A task of its own: a client that hangs up must not leave a camera half stopped.
+            let stopping = id.clone();
+            let stopped = tokio::spawn(async move { supervisor.stop(&stopping).await });
+            match stopped.await.map_err(ControlError::internal)?.map_err(ControlError::internal)? {
+                true => Ok(()),
+                false => Err(ControlError::UnknownCamera(id)),
+            }
+        })
+    }
+
+    fn statuses(&self) -> Vec<CameraStatus> {
+        self.supervisor.statuses()
+    }
+
+    fn status(&self, camera: &CameraId) -> Option<CameraStatus> {
+        self.supervisor.camera(camera).map(|c| c.status())
+    }
+
+    fn each_brief(&self, visit: &mut dyn FnMut(Brief<'_>)) {
+        for camera in self.supervisor.cameras() {
+            let state = camera.state();
+            visit(Brief { camera: camera.id(), worker: camera.worker(), state: &state, fps: camera.fps() });
+        }
+    }
+
+    fn defaults(&self) -> CameraDefaults {
+        self.defaults.clone()
+    }
+
+    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, SwapReport> {
+        let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
+        Box::pin(blocking(move || {
+            supervisor.swap(&camera, slot, &wanted).map_err(|error| match error {
+                SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
+                SwapFailure::Guest { unknown: true, .. } => ControlError::UnknownGuest(wanted.guest.clone()),
+                SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
+                SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
+                SwapFailure::Wanted(error) => ControlError::internal(error),
+            })
+        }))
+    }
+
+    fn guests(&self) -> Answer<'_, Vec<GuestInfo>> {
+        let store = Arc::clone(self.store());
+        Box::pin(blocking(move || Ok(store.list().into_iter().map(guest_info).collect())))
+    }
+
+    fn guest<'a>(&'a self, reference: &'a str) -> Answer<'a, GuestInfo> {
+        let (store, reference) = (Arc::clone(self.store()), reference.to_owned());
+        Box::pin(blocking(move || {
+            store.resolve(&reference).map(guest_info).map_err(|error| store_error(error, &reference))
+        }))
+    }
+
+    fn add_guest(&self, upload: GuestUpload) -> Answer<'_, GuestAdded> {
+        let store = Arc::clone(self.store());
+        Box::pin(blocking(move || {
+            let GuestUpload { name, version, component } = upload;
+            let added = store.add(&component, name.as_deref(), version.as_deref());
+            let (entry, created) = added.map_err(|error| store_error(error, name.as_deref().unwrap_or("")))?;
+            Ok(GuestAdded { guest: guest_info(entry), created })
+        }))
+    }
+
+    fn remove_guest<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {
+        let (supervisor, reference) = (Arc::clone(&self.supervisor), reference.to_owned());
+        Box::pin(blocking(move || {
+            let store = &supervisor.parts().guests;
+            let entry = store.resolve(&reference).map_err(|error| store_error(error, &reference))?;
+            for camera in supervisor.statuses() {
+                if let Some(slot) = camera.slots.iter().find(|s| s.digest == entry.digest) {
+                    let text = format!("`{reference}` is the {} of camera {}", slot.slot, camera.camera_id);
+                    return Err(ControlError::GuestConflict(text));
+                }
+            }
+            store.remove(&reference).map_err(|error| store_error(error, &reference))
+        }))
+    }
+
+    fn models(&self) -> Vec<ModelInfo> {
+        let info = |model: facestream_pipeline::models::ModelStatus| {
+            let (family, provider) = model.loaded.clone().unzip();
+            ModelInfo {
+                name: model.name,
+                family,
+                default: model.default,
+                loaded: model.loaded.is_some(),
+                provider,
+                problem: model.problem,
+            }
+        };
+        self.supervisor.parts().models.statuses().into_iter().map(info).collect()
+    }
+
+    fn snapshot<'a>(&'a self, camera: &'a CameraId) -> Answer<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let running =
+                self.supervisor.camera(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
+            blocking(move || {
+                running.latest().jpeg().map(|jpeg| jpeg.map(Bytes::from)).map_err(ControlError::internal)
+            })
+            .await
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.supervisor.parts().shared.events.subscribe()
+    }
+
+    fn sinks(&self) -> Vec<SinkStatus> {
+        self.sinks.status().into_iter().map(sink_status).collect()
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let models = self.supervisor.parts().models.statuses();
+        let broken = models.into_iter().filter(|m| m.default).filter_map(|m| m.problem);
+        broken.map(|p| format!("the default model cannot be used: {p}")).collect()
+    }
+
+    fn metrics(&self) -> Vec<MetricFamily> {
+        Vec::new()
+    }
+}
+
+fn sink_status(status: facestream_sink::SinkStatus) -> SinkStatus {
+    let reason = match status.state {
+        facestream_sink::SinkState::Ok => None,
+        facestream_sink::SinkState::Degraded(reason) => Some(reason),
+    };
+    SinkStatus {
+        kind: status.name.clone(),
+        name: status.name,
+        degraded: reason.is_some(),
+        reason,
+        accepted: status.accepted,
+        delivered: status.delivered,
+        queued: status.queued_messages,
+        queued_bytes: status.queued_bytes,
+        lost: status.lost.into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect(),
+    }
+}

@@ -1,0 +1,29 @@
+//! Log lines: where they go and how they look.
+
+use tracing_subscriber::EnvFilter;
+
+/// Sends log lines to standard error, so that standard output stays the command's own. `RUST_LOG` wins over `level`.
+pub(crate) fn start(json: bool, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = if json { builder.json().try_init() } else { builder.try_init() };
+    if set.is_err() {
+        // A test process starts it more than once; the first one stays.
+        tracing::debug!("logging was started already");
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Errors
+/// When the system refuses to tell of signals.
+pub(crate) async fn until_interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = int.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! `facestream run`: video files or RTSP streams to JSON lines.
+//!
+//! Files go one after the other at full speed and lose nothing; streams run together until they are interrupted.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use facestream_core::camera::Transport;
+use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
+use facestream_core::metrics::Counter;
+use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
+use facestream_guest_host::{CameraGuests, GuestStore};
+use facestream_pipeline::Models;
+use facestream_pipeline::camera::{RunningCamera, Shared};
+use facestream_pipeline::file::FileRun;
+use facestream_pipeline::lane::GuestPool;
+use facestream_pipeline::stage::{Outlet, Stage};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::lines::{Output, Printer};
+use crate::parts;
+
+/// Messages of a run go to its output lines, not to a sink.
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn accept(&self, _: Message) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Everything that all inputs of a run share.
+struct Run<'a> {
+    args: &'a RunArgs,
+    config: Config,
+    guests: GuestsSpec,
+    store: Arc<GuestStore>,
+    models: Arc<Models>,
+    model: String,
+    output: Arc<Mutex<Output>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Runs all inputs.
+///
+/// # Errors
+/// When an input, the model, a guest or an output cannot be used.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut config = Config::from_file(args.config.as_deref())?;
+    crate::logging::start(false, "warn");
+    if let Some(threads) = args.threads {
+        config.infer.threads = usize::from(threads);
+    }
+    if let Some(threshold) = args.score_threshold {
+        config.infer.score_threshold = threshold;
+    }
+    let problems = config.infer.validate();
+    ensure!(problems.is_empty(), "{}", problems.join("; "));
+    if let Some(fps) = args.detect_fps {
+        ensure!(fps.is_finite() && fps > 0.0, "--detect-fps must be above 0");
+    }
+    let streams = args.inputs.iter().filter(|i| i.contains("://")).count();
+    ensure!(streams == 0 || streams == args.inputs.len(), "give either files or stream addresses, not both");
+
+    let store = parts::guest_store(&config.guests, None)?;
+    let guests = GuestsSpec {
+        tracker: slot(&store, SlotKind::Tracker, &args.tracker, &args.tracker_config)?,
+        scorer: slot(&store, SlotKind::Scorer, &args.scorer, &args.scorer_config)?,
+        formatter: slot(&store, SlotKind::Formatter, &args.formatter, &args.formatter_config)?,
+    };
+    let models = parts::models(&config.infer, &args.model, None)?;
+    let model = if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
+    let lines: Box<dyn Write + Send> = match args.out.as_str() {
+        "-" => Box::new(BufWriter::new(std::io::stdout())),
+        path => Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?)),
+    };
+    let mot: Option<Box<dyn Write + Send>> = match &args.mot {
+        Some(path) => {
+            Some(Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)))
+        }
+        None => None,
+    };
+    let output = Arc::new(Mutex::new(Output::new(lines, mot)));
+    let clock = Arc::new(SystemClock::default());
+    let run = Run { args, config, guests, store, models, model, output, clock };
+    let done = if streams > 0 { run.streams() } else { run.files() };
+    // Also after an error: what was analysed is not lost.
+    let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    match (done, flushed) {
+        // `facestream run … | head` is no failure.
+        (_, Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        (Ok(()), flushed) => flushed.context("cannot write the output").map(|()| ExitCode::SUCCESS),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn slot(store: &GuestStore, kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
+    let config: serde_json::Value =
+        serde_json::from_str(config).with_context(|| format!("--{kind}-config is no JSON: {config}"))?;
+    ensure!(config.is_object(), "--{kind}-config takes a JSON object, e.g. '{{\"key\": 1}}'");
+    Ok(SlotSpec { guest: parts::guest_reference(store, guest, kind)?, config })
+}
+
+impl Run<'_> {
+    fn stage(&self, id: &CameraId, input: &str, metrics: &Arc<CameraMetrics>) -> anyhow::Result<Stage> {
+        let component = |kind: SlotKind| self.store.component(&self.guests.slot(kind).guest, kind);
+        let components =
+            (component(SlotKind::Tracker)?, component(SlotKind::Scorer)?, component(SlotKind::Formatter)?);
+        let guests = CameraGuests::new(self.store.engine(), id, &self.guests, components, Arc::clone(metrics))?;
+        let several = (self.args.inputs.len() > 1).then(|| input.to_owned());
+        let printer = Printer::new(Arc::clone(&self.output), self.args.emit.clone(), several);
+        let (outlet, clock) = (Arc::new(Nowhere), Arc::clone(&self.clock));
+        Ok(Stage::new(guests, outlet, Some(Box::new(printer)), Arc::clone(metrics), clock))
+    }
+
+    fn files(&self) -> anyhow::Result<()> {
+        let engine = self.models.engine(Some(&self.model))?;
+        let run = FileRun {
+            // Guests of one file run one frame at a time; a second thread would have nothing to do.
+            pool: Arc::new(GuestPool::start(1).context("cannot start the guest thread")?),
+            depth: 2 * self.config.infer.sessions() + 2,
+            engine,
+            decode: self.config.decode.clone(),
+            clock: Arc::clone(&self.clock),
+            detect_fps: self.args.detect_fps,
+        };
+        for (n, input) in self.args.inputs.iter().enumerate() {
+            let id = CameraId::new(&format!("input-{}", n + 1)).context("made of letters and digits")?;
+            let metrics = Arc::new(CameraMetrics::default());
+            let stage = self.stage(&id, input, &metrics)?;
+            let bar = self.bar(input);
+            let output = Arc::clone(&self.output);
+            let done = run.run(Path::new(input), stage, &metrics, &mut |frames, total| {
+                if let Some(total) = total {
+                    bar.set_length(total.max(frames));
+                }
+                bar.set_position(frames);
+            });
+            bar.finish_and_clear();
+            if !self.args.quiet {
+                eprintln!("{input}: {}", summary(&metrics));
+            }
+            done?;
+            if output.lock().unwrap_or_else(PoisonError::into_inner).failed() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn bar(&self, input: &str) -> ProgressBar {
+        if self.args.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} frames, {per_sec}, {eta} left");
+        // The template is a constant; should it be wrong, the default style shows.
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.set_prefix(input.to_owned());
+        bar
+    }
+
+    fn streams(&self) -> anyhow::Result<()> {
+        let engine = self.models.engine(Some(&self.model))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut ingest = self.config.ingest.clone();
+        // Whoever types an address on this machine's command line may reach this machine.
+        ingest.address.allow_loopback = true;
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&self.clock),
+            ingest: facestream_ingest::IngestEnv::system(ingest),
+            decode: self.config.decode.clone(),
+            mailbox_frames: self.config.pipeline.mailbox_frames,
+            pool: GuestPool::start(self.config.pipeline.threads()).context("cannot start the guest threads")?,
+            events: tokio::sync::broadcast::channel(64).0,
+        });
+        runtime.block_on(async {
+            let mut cameras = Vec::new();
+            for (n, input) in self.args.inputs.iter().enumerate() {
+                let url = SourceUrl::parse(input)?;
+                let shown = url.to_string();
+                shared.ingest.policy.precheck(&url).with_context(|| shown.clone())?;
+                let id = CameraId::new(&format!("input-{}", n + 1)).context("made of letters and digits")?;
+                let metrics = Arc::new(CameraMetrics::default());
+                let stage = self.stage(&id, &shown, &metrics)?;
+                let spec = CameraSpec {
+                    id,
+                    url,
+                    transport: Transport::Tcp,
+                    model: Some(self.model.clone()),
+                    detect_fps: self.args.detect_fps,
+                    keyframes_only: false,
+                    max_attempts: None,
+                    guests: self.guests.clone(),
+                };
+                cameras.push(RunningCamera::start(&shared, n as u64 + 1, spec, &self.model, &engine, stage, metrics)?);
+            }
+            let limit = self.args.seconds.map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
+            tokio::select! {
+                interrupted = crate::logging::until_interrupted() => interrupted?,
+                () = tokio::time::sleep(limit) => {}
+            }
+            for camera in &cameras {
+                camera.stop(Duration::from_millis(self.config.pipeline.drain_ms)).await;
+                if !self.args.quiet {
+                    eprintln!("{}: {}", camera.status().url, summary(camera.metrics()));
+                }
+            }
+            if cameras.iter().all(|c| c.metrics().get(Counter::Decoded) == 0) {
+                bail!("no frame came; the lines above say why");
+            }
+            Ok(())
+        })
+    }
+}
+
+fn summary(metrics: &CameraMetrics) -> String {
+    let get = |c| metrics.get(c);
+    let mut text = format!(
+        "frames={} analysed={} detections={} tracks={} shots={} messages={}",
+        get(Counter::Decoded),
+        get(Counter::Analysed),
+        get(Counter::Detections),
+        get(Counter::Tracks),
+        get(Counter::Shots),
+        get(Counter::Messages),
+    );
+    for (reason, n) in metrics.all_drops() {
+        text += &format!(" dropped[{reason}]={n}");
+    }
+    text
+}

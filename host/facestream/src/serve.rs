@@ -1,0 +1,143 @@
+//! `facestream serve`: the service from configuration to a clean stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use facestream_api::control::CameraDefaults;
+use facestream_core::{Clock, Message, SystemClock};
+use facestream_pipeline::Supervisor;
+use facestream_pipeline::camera::Shared;
+use facestream_pipeline::lane::GuestPool;
+use facestream_pipeline::stage::Outlet;
+use facestream_pipeline::supervisor::Parts;
+use facestream_pipeline::wanted::SqliteWanted;
+use facestream_sink::Sinks;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::ServeArgs;
+use crate::config::Config;
+use crate::control::Host;
+use crate::parts;
+
+/// Events that a slow listener may fall behind by before it loses the oldest.
+const EVENTS: usize = 1024;
+
+/// Sinks as the guests' threads see them.
+struct ToSinks(Arc<Sinks>);
+
+impl Outlet for ToSinks {
+    fn accept(&self, message: Message) -> Result<(), String> {
+        self.0.accept(&message).map_err(|e| e.to_string())
+    }
+}
+
+/// Runs until interrupted.
+///
+/// # Errors
+/// When the configuration is wrong, or a part cannot start.
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let mut config = Config::from_file(args.config.as_deref())?;
+    if let Some(listen) = args.listen {
+        config.server.listen = listen;
+    }
+    if let Some(data) = &args.data {
+        config.server.data_dir.clone_from(data);
+    }
+    let problems = config.server.validate();
+    anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    if args.check {
+        println!("the configuration is valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    crate::logging::start(config.log.json(), &config.log.level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let data = config.server.data_dir.clone();
+    // First of all, so that a taken port is found before anything else starts.
+    let server = facestream_api::Server::bind(&config.server).await?;
+    data_folder(&data)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let (events, _) = broadcast::channel(EVENTS);
+
+    let sinks = {
+        let (config, data, clock, events) = (config.sinks.clone(), data.clone(), Arc::clone(&clock), events.clone());
+        // Opening the spool reads what the last run left in it.
+        tokio::task::spawn_blocking(move || {
+            let tell = Arc::new(move |event| drop(events.send(event)));
+            Sinks::open(&config, &data, clock, tell)
+        })
+        .await??
+    };
+    let sinks = Arc::new(sinks);
+    let mut ingest = config.ingest.clone();
+    // A camera on this very machine is a risk only where others can ask for it.
+    ingest.address.allow_loopback |= config.server.listen.ip().is_loopback();
+    let supervisor = Supervisor::new(Parts {
+        shared: Arc::new(Shared {
+            clock: Arc::clone(&clock),
+            ingest: facestream_ingest::IngestEnv::system(ingest),
+            decode: config.decode.clone(),
+            mailbox_frames: config.pipeline.mailbox_frames,
+            pool: GuestPool::start(config.pipeline.threads()).context("cannot start the guest threads")?,
+            events,
+        }),
+        models: parts::models(&config.infer, &config.defaults.model, Some(&data))?,
+        guests: parts::guest_store(&config.guests, Some(&data))?,
+        outlet: Arc::new(ToSinks(Arc::clone(&sinks))),
+        wanted: Box::new(SqliteWanted::open(&data.join("cameras.db"))?),
+        runtime: tokio::runtime::Handle::current(),
+        drain: Duration::from_millis(config.pipeline.drain_ms),
+        tick: Duration::from_millis(config.pipeline.tick_ms),
+    });
+    let defaults = CameraDefaults {
+        model: None,
+        detect_fps: config.defaults.detect_fps,
+        guests: config.defaults.guests.clone(),
+    };
+    let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults });
+
+    let stop = CancellationToken::new();
+    let api = tokio::spawn(server.run(host, stop.clone()));
+    tracing::info!(listen = %config.server.listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
+    {
+        let supervisor = Arc::clone(&supervisor);
+        let restored = tokio::task::spawn_blocking(move || supervisor.restore()).await??;
+        if restored > 0 {
+            tracing::info!(restored, "cameras of the last run are back");
+        }
+    }
+
+    crate::logging::until_interrupted().await?;
+    // Cameras first: their last messages need sinks, and REST may still be asked what is going on.
+    supervisor.shutdown().await;
+    stop.cancel();
+    let deadline = Instant::now() + Duration::from_millis(config.server.grace_ms);
+    let left = tokio::task::spawn_blocking(move || sinks.close(deadline)).await?;
+    for (sink, left) in left {
+        if left.messages > 0 {
+            tracing::warn!(sink, messages = left.messages, kept_for_next_start = left.kept, "not delivered");
+        }
+    }
+    api.await??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Makes the data folder, readable by its owner only: it holds camera addresses with passwords.
+fn data_folder(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the data folder {} (server.data_dir, --data)", path.display()))
+}

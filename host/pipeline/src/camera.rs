@@ -1,0 +1,327 @@
+//! One running camera: ingest, decode thread, place in the batcher, lane before its guests.
+//!
+//! Owns their lives from start to drained stop. Must not choose models, guests or addresses; it is given them.
+//!
+//! Queues: ingest → decode, see `facestream_ingest`; decode → inference, see `facestream_infer::Feed`; inference →
+//! guests, see [`crate::lane`].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use facestream_core::event::Event;
+use facestream_core::guest::SlotStatus;
+use facestream_core::metrics::Counter;
+use facestream_core::{
+    CameraId, CameraMetrics, CameraSpec, CameraState, CameraStatus, Clock, DropReason, StreamParams, WorkerId,
+};
+use facestream_decode::{DecodeConfig, Decoder, FrameSelector, open_decoder};
+use facestream_infer::{Engine, Feed, FeedKind};
+use facestream_ingest::{IngestEnv, IngestEvent, IngestHandle};
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::lane::{GuestPool, Lane, WhenFull};
+use crate::rate::Rate;
+use crate::snapshot::Latest;
+use crate::stage::Stage;
+
+/// What all cameras share.
+pub struct Shared {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Addresses, connection, retries.
+    pub ingest: Arc<IngestEnv>,
+    /// Decoder settings.
+    pub decode: DecodeConfig,
+    /// Frames that may wait before a camera's guests.
+    pub mailbox_frames: usize,
+    /// Guest threads.
+    pub pool: GuestPool,
+    /// Who listens to events.
+    pub events: broadcast::Sender<Event>,
+}
+
+/// A camera that runs.
+pub struct RunningCamera {
+    id: CameraId,
+    worker: WorkerId,
+    spec: Mutex<CameraSpec>,
+    model: String,
+    url: String,
+    metrics: Arc<CameraMetrics>,
+    state: watch::Receiver<CameraState>,
+    stopping: AtomicBool,
+    lane: Arc<Lane<Stage>>,
+    latest: Arc<Latest>,
+    slots: Arc<Mutex<Vec<SlotStatus>>>,
+    stream: Arc<Mutex<Option<StreamParams>>>,
+    rates: Mutex<(Rate, Rate)>,
+    cancel: CancellationToken,
+    decoding: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// A camera's threads could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("camera {camera}: its decode thread could not be started: {source}")]
+pub struct SpawnError {
+    camera: CameraId,
+    source: std::io::Error,
+}
+
+impl RunningCamera {
+    /// Starts everything; returns at once. To be called within the async runtime.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(
+        shared: &Arc<Shared>,
+        worker: WorkerId,
+        spec: CameraSpec,
+        model: &str,
+        engine: &Arc<Engine>,
+        stage: Stage,
+        metrics: Arc<CameraMetrics>,
+    ) -> Result<Arc<Self>, SpawnError> {
+        let (latest, slots) = (stage.latest(), stage.slots());
+        let bound = shared.mailbox_frames;
+        let lane = shared.pool.lane(spec.id.as_str(), stage, bound, WhenFull::DropOldest, Arc::clone(&metrics));
+        let feed = {
+            let lane = Arc::clone(&lane);
+            let camera = spec.id.clone();
+            engine.attach(
+                FeedKind::Live,
+                Arc::clone(&metrics),
+                Arc::new(move |frame, result| match result {
+                    Ok(detections) => lane.frame(frame, detections),
+                    // Counted by the engine.
+                    Err(error) => tracing::warn!(%camera, %error, "inference failed on a frame"),
+                }),
+            )
+        };
+
+        let cancel = CancellationToken::new();
+        let ingest = facestream_ingest::spawn(Arc::clone(&shared.ingest), &spec, Arc::clone(&metrics), cancel.clone());
+        let IngestHandle { events, state, .. } = ingest;
+        let stream = Arc::new(Mutex::new(None));
+        let (done, decoding) = oneshot::channel();
+        let looping = DecodeLoop {
+            spec: spec.clone(),
+            config: shared.decode.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&shared.clock),
+            stream: Arc::clone(&stream),
+            feed,
+        };
+        std::thread::Builder::new()
+            // Linux keeps 15 bytes of it; the id's head tells cameras apart in `top -H`.
+            .name(format!("dec-{}", spec.id))
+            .spawn(move || {
+                looping.run(&events);
+                // Nobody waits any more when the grace period has run out.
+                let _ = done.send(());
+            })
+            .map_err(|source| SpawnError { camera: spec.id.clone(), source })?;
+
+        tokio::spawn(announce(spec.id.clone(), state.clone(), shared.events.clone()));
+        Ok(Arc::new(Self {
+            id: spec.id.clone(),
+            worker,
+            model: model.to_owned(),
+            url: spec.url.to_string(),
+            spec: Mutex::new(spec),
+            metrics,
+            state,
+            stopping: AtomicBool::new(false),
+            lane,
+            latest,
+            slots,
+            stream,
+            rates: Mutex::default(),
+            cancel,
+            decoding: Mutex::new(Some(decoding)),
+        }))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &CameraId {
+        &self.id
+    }
+
+    /// Its worker's number.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// As it is wanted.
+    #[must_use]
+    pub fn spec(&self) -> CameraSpec {
+        self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is wanted, after it was made so.
+    pub fn change_spec(&self, change: impl FnOnce(&mut CameraSpec)) {
+        change(&mut self.spec.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<CameraMetrics> {
+        &self.metrics
+    }
+
+    /// Its guests' lane, for calls between two frames.
+    #[must_use]
+    pub fn lane(&self) -> &Arc<Lane<Stage>> {
+        &self.lane
+    }
+
+    /// Its latest picture.
+    #[must_use]
+    pub fn latest(&self) -> &Arc<Latest> {
+        &self.latest
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> CameraState {
+        if self.stopping.load(Ordering::Relaxed) { CameraState::Stopping } else { self.state.borrow().clone() }
+    }
+
+    /// Called once a second.
+    pub fn sample_rates(&self, now_ns: u64) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.0.sample(now_ns, self.metrics.get(Counter::Decoded));
+        rates.1.sample(now_ns, self.metrics.get(Counter::Analysed));
+    }
+
+    /// Decoded frames a second.
+    #[must_use]
+    pub fn fps(&self) -> f64 {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).0.per_second()
+    }
+
+    /// Everything about it. Never waits for a guest.
+    #[must_use]
+    pub fn status(&self) -> CameraStatus {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fps, analysed_fps) = (rates.0.per_second(), rates.1.per_second());
+        drop(rates);
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let (codec, size) = (stream.as_ref().map(|p| p.codec.as_str()), stream.as_ref().and_then(|p| p.size));
+        drop(stream);
+        CameraStatus {
+            camera_id: self.id.clone(),
+            worker_id: self.worker,
+            state: self.state(),
+            url: self.url.clone(),
+            fps,
+            analysed_fps,
+            model: self.model.clone(),
+            codec,
+            size,
+            counters: self.metrics.counters(),
+            drops: self.metrics.all_drops(),
+            slots: self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Stops it: no new access units, what was received is decoded, analysed and handed over, guests give up what
+    /// they hold. What is not through within `grace` is counted as `shutdown-grace`.
+    pub async fn stop(&self, grace: Duration) {
+        if self.stopping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.cancel.cancel();
+        let decoding = self.decoding.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let drained = tokio::time::timeout(grace, async {
+            if let Some(decoding) = decoding {
+                // An error means that the thread is gone, which is what is waited for.
+                let _ = decoding.await;
+            }
+            let (done, finished) = oneshot::channel();
+            self.lane.close(move |stage| {
+                stage.finish();
+                let _ = done.send(());
+            });
+            // An error: `finish` panicked; the pool has logged it.
+            let _ = finished.await;
+        });
+        if drained.await.is_err() {
+            self.metrics.dropped(DropReason::ShutdownGrace, 1);
+            tracing::warn!(camera = %self.id, ?grace, "did not drain in time");
+            self.lane.close(Stage::finish);
+        }
+    }
+}
+
+/// Turns changes of state into events and log lines until the camera is gone.
+async fn announce(
+    camera: CameraId,
+    mut state: watch::Receiver<CameraState>,
+    events: broadcast::Sender<Event>,
+) {
+    while state.changed().await.is_ok() {
+        let status = state.borrow_and_update().clone();
+        match &status {
+            CameraState::WaitingToRetry { reason, attempt, .. } => {
+                tracing::warn!(%camera, attempt, reason, "camera lost; will retry");
+            }
+            CameraState::Failed { reason } => tracing::error!(%camera, reason, "camera given up"),
+            other => tracing::info!(%camera, state = other.as_str(), "camera"),
+        }
+        // No listener is no error.
+        let _ = events.send(Event::Camera { camera: camera.clone(), status });
+    }
+}
+
+/// The decode thread's own things.
+struct DecodeLoop {
+    spec: CameraSpec,
+    config: DecodeConfig,
+    metrics: Arc<CameraMetrics>,
+    clock: Arc<dyn Clock>,
+    stream: Arc<Mutex<Option<StreamParams>>>,
+    feed: Feed,
+}
+
+impl DecodeLoop {
+    fn run(self, events: &crossbeam_channel::Receiver<IngestEvent>) {
+        let mut selector = FrameSelector::new(self.spec.detect_fps);
+        let mut decoder: Option<Box<dyn Decoder>> = None;
+        let mut offer = |frame: facestream_core::Frame| {
+            self.metrics.decoded_at(self.clock.monotonic_ns());
+            if selector.select(&frame.info) {
+                self.feed.offer(frame);
+            } else {
+                self.metrics.add(Counter::Skipped, 1);
+            }
+        };
+        for event in events {
+            match event {
+                IngestEvent::Started { params, .. } => {
+                    if let Some(mut old) = decoder.take() {
+                        old.flush(&mut offer);
+                    }
+                    match open_decoder(&params, &self.config, Arc::clone(&self.metrics), Arc::clone(&self.clock)) {
+                        Ok(opened) => decoder = Some(opened),
+                        Err(error) => tracing::error!(camera = %self.spec.id, %error, "no decoder"),
+                    }
+                    *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(params);
+                }
+                IngestEvent::AccessUnit(unit) => match &mut decoder {
+                    Some(_) if self.spec.keyframes_only && !unit.keyframe => self.metrics.add(Counter::Skipped, 1),
+                    Some(decoder) => decoder.decode(&unit, &mut offer),
+                    None => self.metrics.dropped(DropReason::DecodeError, 1),
+                },
+                IngestEvent::Ended => break,
+            }
+        }
+        if let Some(mut decoder) = decoder {
+            decoder.flush(&mut offer);
+        }
+        self.feed.drain();
+    }
+}

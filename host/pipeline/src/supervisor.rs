@@ -1,0 +1,382 @@
+//! Owns all cameras: makes the running ones match the wanted ones.
+//!
+//! Must not speak HTTP. Loading models and guests takes time, so `start` and `swap` are to be called where blocking is
+//! allowed; reading status never blocks on a camera or a guest.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use facestream_core::event::Event;
+use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec, SwapReport};
+use facestream_core::metrics::DropReason;
+use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerId};
+use facestream_guest_host::{CameraGuests, GuestStore};
+use facestream_ingest::PolicyError;
+use tokio::runtime::Handle;
+
+use crate::camera::{RunningCamera, Shared, SpawnError};
+use crate::lane::LaneError;
+use crate::models::{ModelError, Models};
+use crate::stage::{Outlet, Stage};
+use crate::wanted::{WantedError, WantedStore};
+
+/// Why a camera was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another camera of that id is wanted.
+    #[error("camera {camera} exists with other settings: {difference}")]
+    Conflict {
+        /// Which.
+        camera: CameraId,
+        /// Names of the settings that differ.
+        difference: String,
+    },
+    /// The same id is being started or stopped right now.
+    #[error("camera {0} is being started or stopped right now; try again")]
+    Busy(CameraId),
+    /// Its address may not be reached.
+    #[error("rtsp_link refused: {0}")]
+    Address(#[from] PolicyError),
+    /// `detect_fps` or the like is out of range.
+    #[error("{0}")]
+    Invalid(String),
+    /// Its model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// One of its guests.
+    #[error("{slot}: {reason}")]
+    Guest {
+        /// Slot.
+        slot: SlotKind,
+        /// Reference asked for.
+        guest: String,
+        /// Whether the store has nothing of that name.
+        unknown: bool,
+        /// Why, in words.
+        reason: String,
+    },
+    /// It could not be remembered.
+    #[error(transparent)]
+    Wanted(#[from] WantedError),
+    /// It could not be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The host is going down.
+    #[error("the host is stopping")]
+    Stopping,
+}
+
+/// Why a swap did not happen; what ran before still runs.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapFailure {
+    /// No such camera.
+    #[error("no camera {0}")]
+    UnknownCamera(CameraId),
+    /// The guest is unknown, refused, or failed.
+    #[error("{reason}")]
+    Guest {
+        /// Whether the store has nothing of that name.
+        unknown: bool,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The camera does not take it now.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// Swapped, but not remembered for the next start.
+    #[error(transparent)]
+    Wanted(#[from] WantedError),
+}
+
+/// What the supervisor is made of.
+pub struct Parts {
+    /// What all cameras share.
+    pub shared: Arc<Shared>,
+    /// Models.
+    pub models: Arc<Models>,
+    /// Guests.
+    pub guests: Arc<GuestStore>,
+    /// Sinks.
+    pub outlet: Arc<dyn Outlet>,
+    /// Which cameras are wanted.
+    pub wanted: Box<dyn WantedStore>,
+    /// The async runtime that cameras' network side runs on.
+    pub runtime: Handle,
+    /// How long a camera may take to drain.
+    pub drain: Duration,
+    /// How often guests hear that time passes.
+    pub tick: Duration,
+}
+
+/// All cameras.
+pub struct Supervisor {
+    parts: Parts,
+    cameras: RwLock<BTreeMap<CameraId, Arc<RunningCamera>>>,
+    /// Ids that are being started or stopped.
+    changing: Mutex<std::collections::BTreeSet<CameraId>>,
+    next_worker: AtomicU64,
+    /// Drops of cameras that are gone, so that totals never shrink.
+    ticker: tokio_util::sync::CancellationToken,
+}
+
+/// Marks an id as changing until dropped.
+struct Changing<'a> {
+    supervisor: &'a Supervisor,
+    id: CameraId,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        lock(&self.supervisor.changing).remove(&self.id);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while these locks are held; should it, the data are still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Supervisor {
+    /// Starts with no camera; [`Supervisor::restore`] brings the wanted ones back.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let supervisor = Arc::new(Self {
+            parts,
+            cameras: RwLock::default(),
+            changing: Mutex::default(),
+            next_worker: AtomicU64::new(1),
+            ticker: tokio_util::sync::CancellationToken::new(),
+        });
+        let ticking = Arc::downgrade(&supervisor);
+        let (every, stop) = (supervisor.parts.tick, supervisor.ticker.clone());
+        supervisor.parts.runtime.spawn(async move {
+            let mut interval = tokio::time::interval(every);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            let mut sampled_ns = 0;
+            while stop.run_until_cancelled(interval.tick()).await.is_some() {
+                let Some(supervisor) = ticking.upgrade() else { return };
+                let now = supervisor.parts.shared.clock.monotonic_ns();
+                let sample = now.saturating_sub(sampled_ns) >= 1_000_000_000;
+                if sample {
+                    sampled_ns = now;
+                }
+                for camera in supervisor.cameras() {
+                    camera.lane().tick(now);
+                    if sample {
+                        camera.sample_rates(now);
+                    }
+                }
+            }
+        });
+        supervisor
+    }
+
+    /// Starts every camera of the store. One that cannot be started is logged and stays wanted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn restore(&self) -> Result<usize, WantedError> {
+        let wanted = self.parts.wanted.all()?;
+        let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);
+        self.next_worker.fetch_max(next, Ordering::Relaxed);
+        let mut restored = 0;
+        for (worker, spec) in wanted {
+            let id = spec.id.clone();
+            match self.launch(worker, spec) {
+                Ok(camera) => {
+                    self.write().insert(id, camera);
+                    restored += 1;
+                }
+                Err(error) => tracing::error!(camera = %id, %error, "a wanted camera could not be started"),
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Makes a camera wanted and starts it. Gives its worker and whether this call made it. Blocks while model and
+    /// guests load.
+    ///
+    /// # Errors
+    /// See [`StartError`]; a camera that cannot be reached is none of them, but a state.
+    pub fn start(&self, spec: CameraSpec) -> Result<(WorkerId, bool), StartError> {
+        let _changing = self.change(&spec.id).ok_or_else(|| StartError::Busy(spec.id.clone()))?;
+        if self.ticker.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
+        if let Some(running) = self.camera(&spec.id) {
+            let old = running.spec();
+            if old == spec {
+                return Ok((running.worker(), false));
+            }
+            return Err(StartError::Conflict { camera: spec.id.clone(), difference: difference(&old, &spec) });
+        }
+        if let Some(fps) = spec.detect_fps.filter(|f| !(f.is_finite() && *f > 0.0 && *f <= 1000.0)) {
+            return Err(StartError::Invalid(format!("detect_fps = {fps} must be above 0 and at most 1000")));
+        }
+        let id = spec.id.clone();
+        // Only what can never become right is refused here; a name that does not resolve now may do so later.
+        self.parts.shared.ingest.policy.check_form(&spec.url)?;
+        let worker = self.next_worker.fetch_add(1, Ordering::Relaxed);
+        let camera = self.launch(worker, spec.clone())?;
+        if let Err(error) = self.parts.wanted.put(worker, &spec) {
+            let drain = self.parts.drain;
+            self.parts.runtime.spawn(async move { camera.stop(drain).await });
+            return Err(error.into());
+        }
+        self.write().insert(id, camera);
+        Ok((worker, true))
+    }
+
+    fn launch(&self, worker: WorkerId, spec: CameraSpec) -> Result<Arc<RunningCamera>, StartError> {
+        let parts = &self.parts;
+        let engine = parts.models.engine(spec.model.as_deref())?;
+        let metrics = Arc::new(CameraMetrics::default());
+        let guests = self.guests(&spec.id, &spec.guests, &metrics)?;
+        let clock = Arc::clone(&parts.shared.clock);
+        let stage = Stage::new(guests, Arc::clone(&parts.outlet), None, Arc::clone(&metrics), clock);
+        let model = parts.models.resolve(spec.model.as_deref()).to_owned();
+        let _runtime = parts.runtime.enter();
+        Ok(RunningCamera::start(&parts.shared, worker, spec, &model, &engine, stage, metrics)?)
+    }
+
+    fn guests(
+        &self,
+        camera: &CameraId,
+        wanted: &GuestsSpec,
+        metrics: &Arc<CameraMetrics>,
+    ) -> Result<CameraGuests, StartError> {
+        let store = &self.parts.guests;
+        let resolve = |slot: SlotKind| {
+            let spec = wanted.slot(slot);
+            store.component(&spec.guest, slot).map_err(|error| StartError::Guest {
+                slot,
+                guest: spec.guest.clone(),
+                unknown: error.is_unknown(),
+                reason: error.to_string(),
+            })
+        };
+        let components = (resolve(SlotKind::Tracker)?, resolve(SlotKind::Scorer)?, resolve(SlotKind::Formatter)?);
+        CameraGuests::new(store.engine(), camera, wanted, components, Arc::clone(metrics)).map_err(|error| {
+            StartError::Guest {
+                slot: error.slot,
+                guest: wanted.slot(error.slot).guest.clone(),
+                unknown: false,
+                reason: error.to_string(),
+            }
+        })
+    }
+
+    /// Makes a camera unwanted, drains and removes it. False when there is none.
+    ///
+    /// # Errors
+    /// When the store could not forget it; then it still runs.
+    pub async fn stop(&self, id: &CameraId) -> Result<bool, WantedError> {
+        let Some(_changing) = self.change(id) else { return Ok(self.camera(id).is_some()) };
+        let Some(camera) = self.camera(id) else { return Ok(false) };
+        self.parts.wanted.remove(id)?;
+        camera.stop(self.parts.drain).await;
+        self.write().remove(id);
+        Ok(true)
+    }
+
+    /// Replaces the guest of a slot between two frames. Blocks while the guest loads.
+    ///
+    /// # Errors
+    /// See [`SwapFailure`].
+    pub fn swap(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<SwapReport, SwapFailure> {
+        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        let component = self
+            .parts
+            .guests
+            .component(&wanted.guest, slot)
+            .map_err(|e| SwapFailure::Guest { unknown: e.is_unknown(), reason: e.to_string() })?;
+        let (answer, swapped) = crossbeam_channel::bounded(1);
+        let spec = wanted.clone();
+        let refused = |reason: String| SwapFailure::Guest { unknown: false, reason };
+        // Instantiated and configured here, so that the camera stands still for save and restore alone.
+        let prepared = CameraGuests::prepare_swap(self.parts.guests.engine(), id, slot, &spec, &component)
+            .map_err(|e| refused(e.to_string()))?;
+        camera.lane().call(move |stage| {
+            let report = stage.guests.commit_swap(prepared);
+            stage.publish_status();
+            // The caller is gone only when it panicked.
+            let _ = answer.send(report);
+        })?;
+        let report = match swapped.recv() {
+            Ok(report) => report.map_err(|e| refused(e.to_string()))?,
+            Err(_) => return Err(SwapFailure::Lane(LaneError::Closed)),
+        };
+        camera.change_spec(|spec| *spec.guests.slot_mut(slot) = wanted.clone());
+        self.parts.wanted.put(camera.worker(), &camera.spec())?;
+        let _ = self.parts.shared.events.send(Event::GuestSwapped { camera: id.clone(), report: report.clone() });
+        Ok(report)
+    }
+
+    /// One camera.
+    #[must_use]
+    pub fn camera(&self, id: &CameraId) -> Option<Arc<RunningCamera>> {
+        self.cameras.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// All cameras, by id.
+    #[must_use]
+    pub fn cameras(&self) -> Vec<Arc<RunningCamera>> {
+        self.cameras.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The camera of a worker.
+    #[must_use]
+    pub fn by_worker(&self, worker: WorkerId) -> Option<CameraId> {
+        self.cameras().iter().find(|c| c.worker() == worker).map(|c| c.id().clone())
+    }
+
+    /// Status of all, by id.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<CameraStatus> {
+        self.cameras().iter().map(|c| c.status()).collect()
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Stops all cameras at once and drains them; they stay wanted for the next start.
+    pub async fn shutdown(&self) {
+        self.ticker.cancel();
+        let drain = self.parts.drain;
+        let stops = self.cameras().into_iter().map(|camera| async move { camera.stop(drain).await });
+        futures::future::join_all(stops).await;
+        let left: u64 = self.cameras().iter().map(|c| c.metrics().drops(DropReason::ShutdownGrace)).sum();
+        if left > 0 {
+            tracing::warn!(left, "frames were still on their way when the grace period ran out");
+        }
+        self.write().clear();
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<CameraId, Arc<RunningCamera>>> {
+        self.cameras.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, id: &CameraId) -> Option<Changing<'_>> {
+        lock(&self.changing).insert(id.clone()).then(|| Changing { supervisor: self, id: id.clone() })
+    }
+}
+
+/// Names of the settings in which two cameras differ; no values, one of them may be a password.
+fn difference(old: &CameraSpec, new: &CameraSpec) -> String {
+    let checks = [
+        ("rtsp_link", old.url == new.url),
+        ("transport", old.transport == new.transport),
+        ("model", old.model == new.model),
+        ("detect_fps", old.detect_fps == new.detect_fps),
+        ("keyframes_only", old.keyframes_only == new.keyframes_only),
+        ("max_attempts", old.max_attempts == new.max_attempts),
+        ("guests", old.guests == new.guests),
+    ];
+    let names: Vec<&str> = checks.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect();
+    names.join(", ")
+}

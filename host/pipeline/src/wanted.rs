@@ -1,0 +1,212 @@
+//! The wanted cameras, kept over a restart of the host.
+//!
+//! Owns the SQLite file (mode 0600: addresses hold passwords). Must not start anything. A trait stands before it, so
+//! that a shared store (a compacted Kafka topic, say) can take its place.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use facestream_core::camera::Transport;
+use facestream_core::guest::GuestsSpec;
+use facestream_core::{CameraId, CameraSpec, SourceUrl, WorkerId};
+use rusqlite::{Connection, params};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+
+/// Remembers which cameras are wanted.
+pub trait WantedStore: Send + Sync {
+    /// Adds or replaces one.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    fn put(&self, worker: WorkerId, spec: &CameraSpec) -> Result<(), WantedError>;
+    /// Forgets one; no error when it is not there.
+    ///
+    /// # Errors
+    /// When the store could not be changed.
+    fn remove(&self, id: &CameraId) -> Result<(), WantedError>;
+    /// All of them, by worker id.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError>;
+}
+
+/// The store of wanted cameras failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WantedError {
+    /// SQLite's own words.
+    #[error("the store of wanted cameras failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file could not be made.
+    #[error("the store of wanted cameras could not be opened at {path}: {source}")]
+    Open {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A row that this version cannot read. Holds no address.
+    #[error("the store holds camera {camera} in a form that this version cannot read: {reason}")]
+    Row {
+        /// Which camera.
+        camera: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The form in which a camera is written down. Grows by optional fields only.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    url: String,
+    transport: Transport,
+    model: Option<String>,
+    detect_fps: Option<f32>,
+    keyframes_only: bool,
+    max_attempts: Option<u32>,
+    guests: GuestsSpec,
+}
+
+/// The embedded store: one SQLite file.
+pub struct SqliteWanted {
+    connection: Mutex<Connection>,
+}
+
+impl SqliteWanted {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is no database of ours.
+    pub fn open(path: &Path) -> Result<Self, WantedError> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // Made before SQLite sees it, so that it is never readable by others, not even for a moment.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| WantedError::Open { path: path.display().to_string(), source })?;
+        Self::with(Connection::open(path)?)
+    }
+
+    /// In memory only; for runs that keep nothing.
+    ///
+    /// # Errors
+    /// When SQLite refuses.
+    pub fn in_memory() -> Result<Self, WantedError> {
+        Self::with(Connection::open_in_memory()?)
+    }
+
+    fn with(connection: Connection) -> Result<Self, WantedError> {
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
+             CREATE TABLE IF NOT EXISTS cameras (
+                 id TEXT PRIMARY KEY, worker_id INTEGER NOT NULL, spec TEXT NOT NULL
+             ) STRICT;",
+        )?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+}
+
+impl WantedStore for SqliteWanted {
+    fn put(&self, worker: WorkerId, spec: &CameraSpec) -> Result<(), WantedError> {
+        let row = Row {
+            url: spec.url.expose().expose_secret().to_owned(),
+            transport: spec.transport,
+            model: spec.model.clone(),
+            detect_fps: spec.detect_fps,
+            keyframes_only: spec.keyframes_only,
+            max_attempts: spec.max_attempts,
+            guests: spec.guests.clone(),
+        };
+        let json = serde_json::to_string(&row).map_err(|e| bad_row(spec.id.as_str(), &e))?;
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute(
+            "INSERT INTO cameras (id, worker_id, spec) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET worker_id = ?2, spec = ?3",
+            params![spec.id.as_str(), worker.cast_signed(), json],
+        )?;
+        Ok(())
+    }
+
+    fn remove(&self, id: &CameraId) -> Result<(), WantedError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute("DELETE FROM cameras WHERE id = ?1", params![id.as_str()])?;
+        Ok(())
+    }
+
+    fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut query = connection.prepare("SELECT id, worker_id, spec FROM cameras ORDER BY worker_id")?;
+        let rows = query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?)))?;
+        let mut all = Vec::new();
+        for row in rows {
+            let (id, worker, json) = row?;
+            let row: Row = serde_json::from_str(&json).map_err(|e| bad_row(&id, &e))?;
+            let spec = CameraSpec {
+                id: CameraId::new(&id).map_err(|e| bad_row(&id, &e))?,
+                url: SourceUrl::parse(&row.url).map_err(|e| bad_row(&id, &e))?,
+                transport: row.transport,
+                model: row.model,
+                detect_fps: row.detect_fps,
+                keyframes_only: row.keyframes_only,
+                max_attempts: row.max_attempts,
+                guests: row.guests,
+            };
+            all.push((worker.cast_unsigned(), spec));
+        }
+        Ok(all)
+    }
+}
+
+fn bad_row(camera: &str, reason: &dyn std::fmt::Display) -> WantedError {
+    WantedError::Row { camera: camera.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn spec(id: &str) -> CameraSpec {
+        CameraSpec {
+            id: CameraId::new(id).unwrap(),
+            url: SourceUrl::parse("rtsp://u:p@10.0.0.1/s").unwrap(),
+            transport: Transport::Udp,
+            model: Some("yunet".to_owned()),
+            detect_fps: Some(12.5),
+            keyframes_only: true,
+            max_attempts: Some(5),
+            guests: GuestsSpec::default(),
+        }
+    }
+
+    #[test]
+    fn cameras_come_back_as_they_were_and_only_the_owner_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cameras.db");
+        let store = SqliteWanted::open(&path).unwrap();
+        store.put(2, &spec("b")).unwrap();
+        store.put(1, &spec("a")).unwrap();
+        store.put(3, &spec("gone")).unwrap();
+        store.remove(&CameraId::new("gone").unwrap()).unwrap();
+        drop(store);
+        let again = SqliteWanted::open(&path).unwrap();
+        assert_eq!(again.all().unwrap(), [(1, spec("a")), (2, spec("b"))]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_row_of_another_version_is_named_and_shows_no_address() {
+        let store = SqliteWanted::in_memory().unwrap();
+        let json = r#"{"url":"rtsp://u:secret@h/"}"#;
+        let insert = "INSERT INTO cameras VALUES ('odd', 1, ?1)";
+        store.connection.lock().unwrap().execute(insert, params![json]).unwrap();
+        let error = store.all().unwrap_err().to_string();
+        assert!(error.contains("odd") && !error.contains("secret"), "{error}");
+    }
+}
