@@ -100,7 +100,7 @@ impl ClipReader {
 
     /// About how many pictures there are: the index's count, else length times rate.
     #[must_use]
-    pub fn frame_count_estimate(&self) -> Option<u64> {
+    pub fn frame_estimate(&self) -> Option<u64> {
         estimate(&self.demuxer)
     }
 

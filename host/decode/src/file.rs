@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use facestream_core::frame::{Frame, FrameInfo, Picture as _};
 use facestream_core::media::Codec;
+use facestream_core::metrics::{CameraMetrics, DropReason};
 
 use crate::clip::{codec_of, estimate};
 use crate::config::DecodeConfig;
@@ -33,6 +34,7 @@ pub struct FileSource {
     ready: VecDeque<Frame>,
     state: State,
     phase: Phase,
+    metrics: Arc<CameraMetrics>,
 }
 
 #[derive(Default)]
@@ -63,11 +65,16 @@ impl std::fmt::Debug for FileSource {
 }
 
 impl FileSource {
-    /// Opens a local file. Never a URL or a playlist.
+    /// Opens a local file. Never a URL or a playlist. `metrics` hears of what could not be decoded (`decode-error`); the
+    /// caller counts the frames it takes.
     ///
     /// # Errors
     /// When it is missing, empty, no video, without a video stream, too large, or of a coding without decoder.
-    pub fn open(path: impl AsRef<Path>, config: &DecodeConfig) -> Result<Self, DecodeError> {
+    pub fn open(
+        path: impl AsRef<Path>,
+        config: &DecodeConfig,
+        metrics: Arc<CameraMetrics>,
+    ) -> Result<Self, DecodeError> {
         let demuxer = Demuxer::open(path.as_ref())?;
         if let Some((width, height)) = demuxer.size
             && (width > config.max_width || height > config.max_height)
@@ -76,7 +83,7 @@ impl FileSource {
             return Err(DecodeError::TooLarge { width, height, max_width, max_height });
         }
         let engine = Engine::open(demuxer.codec, Some(demuxer.parameters()), config)?;
-        Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading })
+        Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading, metrics })
     }
 
     /// Coding of the video.
@@ -111,7 +118,7 @@ impl FileSource {
 
     /// About how many frames there are (for a progress bar): the index's count, else length times rate.
     #[must_use]
-    pub fn frame_count_estimate(&self) -> Option<u64> {
+    pub fn frame_estimate(&self) -> Option<u64> {
         estimate(&self.demuxer)
     }
 
@@ -129,7 +136,7 @@ impl FileSource {
 
     /// Reads one packet, or drains the decoder at the end.
     fn step(&mut self) -> Result<(), DecodeError> {
-        let Self { demuxer, engine, ready, state, phase } = self;
+        let Self { demuxer, engine, ready, state, phase, metrics } = self;
         let (timed, period) = (demuxer.timed, demuxer.period_ns());
         match demuxer.next_packet() {
             Read::Packet(mut packet) => {
@@ -139,11 +146,13 @@ impl FileSource {
                 let mut out = |decoded| ready.push_back(state.frame(decoded, timed, period));
                 let errors = engine.decode(&packet, &mut out)?;
                 state.errors += u64::from(errors);
+                metrics.dropped(DropReason::DecodeError, u64::from(errors));
             }
             end => {
                 let mut out = |decoded| ready.push_back(state.frame(decoded, timed, period));
                 let errors = engine.drain(&mut out)?;
                 state.errors += u64::from(errors);
+                metrics.dropped(DropReason::DecodeError, u64::from(errors));
                 *phase = match end {
                     Read::Broken(reason) => {
                         let path = demuxer.path.clone();

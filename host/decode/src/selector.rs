@@ -2,37 +2,35 @@
 //!
 //! Owns `detect_fps`. Key-frame selection is the decoder's (`DecodeConfig::keyframes_only`): it saves the decoding too.
 
-use std::sync::Arc;
-
 use facestream_core::frame::FrameInfo;
-use facestream_core::metrics::{CameraMetrics, Counter};
 
 /// Picks frames so that their average rate is `detect_fps`, with no drift however long the camera runs.
 ///
 /// Time since the first frame is cut into slots of 1/`detect_fps`; the first frame of each slot is taken. A quarter of a
 /// slot is added to each time first, so that jitter around a slot's border does not lose a frame whose rate is just
 /// the wanted one. A pause is not made up for by a burst.
-#[derive(Debug)]
+///
+/// The caller counts what is not taken (`Counter::Skipped`).
+#[derive(Clone, Debug)]
 pub struct FrameSelector {
     /// Thousandths of a frame a second; `None` takes all.
     rate_milli: Option<u64>,
     start_ns: Option<u64>,
     last_slot: Option<u128>,
-    metrics: Arc<CameraMetrics>,
 }
 
 impl FrameSelector {
     /// `detect_fps`: `None`, or not a positive number: every frame is taken. Rates below 0.001 count as 0.001.
     #[must_use]
-    pub fn new(detect_fps: Option<f32>, metrics: Arc<CameraMetrics>) -> Self {
+    pub fn new(detect_fps: Option<f32>) -> Self {
         let rate_milli = detect_fps
             .filter(|fps| fps.is_finite() && *fps > 0.0)
             .map(|fps| ((f64::from(fps) * 1000.0).round() as u64).max(1));
-        Self { rate_milli, start_ns: None, last_slot: None, metrics }
+        Self { rate_milli, start_ns: None, last_slot: None }
     }
 
-    /// Whether this frame is to be analysed; counts it as skipped when not.
-    pub fn take(&mut self, info: &FrameInfo) -> bool {
+    /// Whether this frame is to be analysed.
+    pub fn select(&mut self, info: &FrameInfo) -> bool {
         let Some(rate) = self.rate_milli else { return true };
         let start = *self.start_ns.get_or_insert(info.timestamp_ns);
         let since = u128::from(info.timestamp_ns.saturating_sub(start));
@@ -41,8 +39,6 @@ impl FrameSelector {
         let taken = self.last_slot.is_none_or(|last| slot > last);
         if taken {
             self.last_slot = Some(slot);
-        } else {
-            self.metrics.add(Counter::Skipped, 1);
         }
         taken
     }
@@ -52,17 +48,15 @@ impl FrameSelector {
 mod tests {
     use super::*;
 
-    fn run(detect: Option<f32>, source_fps: f64, frames: u64, jitter_ns: i64) -> (u64, u64) {
-        let metrics = Arc::new(CameraMetrics::default());
-        let mut selector = FrameSelector::new(detect, Arc::clone(&metrics));
-        let mut taken = 0;
-        for i in 0..frames {
+    /// How many of `frames` frames are taken.
+    fn run(detect: Option<f32>, source_fps: f64, frames: u64, jitter_ns: i64) -> u64 {
+        let mut selector = FrameSelector::new(detect);
+        let taken = (0..frames).filter(|&i| {
             let exact = (i as f64 * 1e9 / source_fps) as i64 + 1_000_000_000;
             let wobble = if i % 2 == 0 { jitter_ns } else { -jitter_ns };
-            let info = FrameInfo { timestamp_ns: (exact + wobble) as u64, ..FrameInfo::default() };
-            taken += u64::from(selector.take(&info));
-        }
-        (taken, metrics.get(Counter::Skipped))
+            selector.select(&FrameInfo { timestamp_ns: (exact + wobble) as u64, ..FrameInfo::default() })
+        });
+        taken.count() as u64
     }
 
     #[test]
@@ -70,26 +64,25 @@ mod tests {
         for (source, detect) in [(25.0, 10.0), (30.0, 10.0), (29.97, 12.5), (25.0, 24.0), (60.0, 7.0), (25.0, 0.5)] {
             let seconds = 3600.0;
             let frames = (source * seconds) as u64;
-            let (taken, skipped) = run(Some(detect as f32), source, frames, 0);
+            let taken = run(Some(detect as f32), source, frames, 0);
             let wanted = (detect * seconds) as u64;
             assert!(taken.abs_diff(wanted) <= 1, "{source} -> {detect}: {taken} of {wanted}");
-            assert_eq!(taken + skipped, frames, "each frame is taken or counted");
         }
     }
 
     #[test]
     fn a_rate_at_or_above_the_sources_takes_all() {
-        assert_eq!(run(None, 25.0, 1000, 0), (1000, 0));
-        assert_eq!(run(Some(25.0), 25.0, 1000, 4_000_000), (1000, 0), "jitter of 4 ms loses nothing");
-        assert_eq!(run(Some(100.0), 25.0, 1000, 0), (1000, 0));
-        assert_eq!(run(Some(f32::NAN), 25.0, 10, 0), (10, 0));
-        assert_eq!(run(Some(0.0), 25.0, 10, 0), (10, 0));
+        assert_eq!(run(None, 25.0, 1000, 0), 1000);
+        assert_eq!(run(Some(25.0), 25.0, 1000, 4_000_000), 1000, "jitter of 4 ms loses nothing");
+        assert_eq!(run(Some(100.0), 25.0, 1000, 0), 1000);
+        assert_eq!(run(Some(f32::NAN), 25.0, 10, 0), 10);
+        assert_eq!(run(Some(0.0), 25.0, 10, 0), 10);
     }
 
     #[test]
     fn a_pause_is_not_followed_by_a_burst() {
-        let mut selector = FrameSelector::new(Some(1.0), Arc::default());
-        let mut at = |ms: u64| selector.take(&FrameInfo { timestamp_ns: ms * 1_000_000, ..FrameInfo::default() });
+        let mut selector = FrameSelector::new(Some(1.0));
+        let mut at = |ms: u64| selector.select(&FrameInfo { timestamp_ns: ms * 1_000_000, ..FrameInfo::default() });
         assert!(at(0));
         assert!(at(60_000));
         assert!(!at(60_040));

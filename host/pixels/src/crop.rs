@@ -6,7 +6,7 @@ use facestream_core::frame::{PictureError, PixelFormat, Planes};
 use facestream_core::geometry::Rect;
 
 use crate::picture::{HostPicture, layout};
-use crate::scale::{self, Quality, Window};
+use crate::scale::{self, Quality, Source, Window};
 
 /// The samples that `area` touches, clipped to the picture. With `even`, the corner moves left and up to an even
 /// sample, so that no chroma sample is cut.
@@ -43,26 +43,17 @@ pub fn crop_planes(planes: Planes<'_>, area: Rect, max_side: u32) -> Result<Host
     resample(&planes, source, size)
 }
 
-/// A copy of the whole picture as I420, longer side scaled down to `max_side`.
-///
-/// # Errors
-/// As [`crop_planes`].
-pub fn copy_planes(planes: Planes<'_>, max_side: u32) -> Result<HostPicture, PictureError> {
-    let whole = Rect::from_corners(0.0, 0.0, planes.width as f32, planes.height as f32);
-    crop_planes(planes, whole, max_side)
-}
-
 fn resample(planes: &Planes<'_>, source: Window, (width, height): (u32, u32)) -> Result<HostPicture, PictureError> {
     let (luma, cw, ch) = layout(width, height);
     let chroma = cw as usize * ch as usize;
     let mut data = vec![0; luma + 2 * chroma];
     let (y, uv) = data.split_at_mut(luma);
-    scale::plane(planes.y, planes.y_stride, source, y, (width, height), Quality::Sharp)?;
+    scale::plane(Source::whole(planes.y, planes.y_stride, source), y, (width, height), Quality::Sharp)?;
     chroma_planes(planes, source, uv, (cw, ch), Quality::Sharp)?;
     HostPicture::new(width, height, data, planes.full_range, planes.matrix)
 }
 
-/// Scales both chroma planes of a luma window to `size`; `out` takes U, then V.
+/// Scales both chroma planes of a luma window (its corner on even samples) to `size`; `out` takes U, then V.
 pub(crate) fn chroma_planes(
     planes: &Planes<'_>,
     source: Window,
@@ -75,23 +66,24 @@ pub(crate) fn chroma_planes(
         PixelFormat::I422 => (2, 1),
         PixelFormat::I444 => (1, 1),
     };
-    let x = source.x / sx;
-    let y = source.y / sy;
+    let (x, y) = (source.x / sx, source.y / sy);
     let window = Window {
         x,
         y,
         width: (source.x + source.width).div_ceil(sx) - x,
         height: (source.y + source.height).div_ceil(sy) - y,
     };
+    let span = (f64::from(source.width) / f64::from(sx), f64::from(source.height) / f64::from(sy));
+    let of = |data, stride| Source { data, stride, window, span };
     let (u, v) = out.split_at_mut(out.len() / 2);
     if planes.format == PixelFormat::Nv12 {
         let mut both = vec![0; 2 * size.0 as usize * size.1 as usize];
-        scale::pairs(planes.u, planes.u_stride, window, &mut both, size, quality)?;
-        for ((pair, u), v) in both.as_chunks::<2>().0.iter().zip(u).zip(v) {
-            [*u, *v] = *pair;
+        scale::pairs(of(planes.u, planes.u_stride), &mut both, size, quality)?;
+        for ((&[cb, cr], u), v) in both.as_chunks::<2>().0.iter().zip(u).zip(v) {
+            (*u, *v) = (cb, cr);
         }
         return Ok(());
     }
-    scale::plane(planes.u, planes.u_stride, window, u, size, quality)?;
-    scale::plane(planes.v, planes.v_stride, window, v, size, quality)
+    scale::plane(of(planes.u, planes.u_stride), u, size, quality)?;
+    scale::plane(of(planes.v, planes.v_stride), v, size, quality)
 }

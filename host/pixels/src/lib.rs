@@ -4,9 +4,16 @@
 //! [`facestream_core::frame::Planes`]: I420, I422, I444 and NV12, any stride, limited or full range, BT.601 or BT.709.
 #![forbid(unsafe_code)]
 
+mod color;
+mod convert;
 mod crop;
+mod jpeg;
+mod measure;
 mod picture;
 mod scale;
 
-pub use crop::{copy_planes, crop_planes};
+pub use convert::{Image, luma, rgb};
+pub use crop::crop_planes;
+pub use jpeg::{JpegError, jpeg};
+pub use measure::measure;
 pub use picture::HostPicture;

@@ -94,6 +94,35 @@ impl HostPicture {
         Self::new(width, height, data, true, ColorMatrix::Bt601)
     }
 
+    /// A copy of a picture as I420, at its own size.
+    ///
+    /// # Errors
+    /// `Device` when the planes are shorter than they say.
+    pub fn from_planes(planes: Planes<'_>) -> Result<Self, PictureError> {
+        let whole = Rect::from_corners(0.0, 0.0, planes.width as f32, planes.height as f32);
+        crop_planes(planes, whole, 0)
+    }
+
+    /// Draws the outline of `area`, `line` pixels wide inwards, in grey of this luma. What lies outside is left out.
+    pub fn draw_box(&mut self, area: Rect, line: u32, luma: u8) {
+        let Some(clipped) = area.clipped(self.width, self.height) else { return };
+        let [x1, y1, x2, y2] = clipped.corners().map(|v| v.round() as usize);
+        let (w, line) = (self.width as usize, line as usize);
+        let (luma_bytes, cw, ch) = layout(self.width, self.height);
+        let chroma = cw as usize * ch as usize;
+        for y in y1..y2 {
+            let whole_row = y < y1 + line || y + line >= y2;
+            for x in x1..x2 {
+                if whole_row || x < x1 + line || x + line >= x2 {
+                    self.data[y * w + x] = luma;
+                    let at = luma_bytes + y / 2 * cw as usize + x / 2;
+                    self.data[at] = 128;
+                    self.data[at + chroma] = 128;
+                }
+            }
+        }
+    }
+
     /// The planes; unlike [`Picture::planes`] there always are some.
     #[must_use]
     pub fn view(&self) -> Planes<'_> {

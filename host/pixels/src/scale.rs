@@ -31,47 +31,60 @@ pub(crate) enum Quality {
     Plain,
 }
 
-/// Scales a window of a one-channel plane into `out` (`out_width * out_height` bytes); copies when the size is the same.
+/// A source plane and the part of it to scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) data: &'a [u8],
+    pub(crate) stride: usize,
+    pub(crate) window: Window,
+    /// Width and height of what is scaled, in samples from the window's corner: less than the window's by half a sample
+    /// where the last chroma sample of an odd size covers a column outside of the picture.
+    pub(crate) span: (f64, f64),
+}
+
+impl<'a> Source<'a> {
+    /// All of the window.
+    pub(crate) fn whole(data: &'a [u8], stride: usize, window: Window) -> Self {
+        Self { data, stride, window, span: (f64::from(window.width), f64::from(window.height)) }
+    }
+}
+
+/// Scales a part of a one-channel plane into `out` (`out_size` bytes, row by row); copies when the size is the same.
 pub(crate) fn plane(
-    data: &[u8],
-    stride: usize,
-    window: Window,
+    source: Source<'_>,
     out: &mut [u8],
     out_size: (u32, u32),
     quality: Quality,
 ) -> Result<(), PictureError> {
+    let Source { data, stride, window, .. } = source;
     if (window.width, window.height) == out_size {
         let width = window.width as usize;
         for (row, target) in (window.y as usize..).zip(out.chunks_exact_mut(width)) {
             let start = row * stride + window.x as usize;
-            let source = data.get(start..start + width).ok_or_else(too_short)?;
-            target.copy_from_slice(source);
+            target.copy_from_slice(data.get(start..start + width).ok_or_else(too_short)?);
         }
         return Ok(());
     }
-    resize::<U8>(data, stride, window, out, out_size, quality)
+    resize::<U8>(source, out, out_size, quality)
 }
 
-/// Scales a window of an interleaved two-channel plane (NV12 chroma); `out` is interleaved too.
+/// Scales a part of an interleaved two-channel plane (NV12 chroma); `out` is interleaved too.
 pub(crate) fn pairs(
-    data: &[u8],
-    stride: usize,
-    window: Window,
+    source: Source<'_>,
     out: &mut [u8],
     out_size: (u32, u32),
     quality: Quality,
 ) -> Result<(), PictureError> {
-    resize::<U8x2>(data, stride, window, out, out_size, quality)
+    resize::<U8x2>(source, out, out_size, quality)
 }
 
 fn resize<P: PixelTrait + InnerPixel>(
-    data: &[u8],
-    stride: usize,
-    window: Window,
+    source: Source<'_>,
     out: &mut [u8],
     out_size: (u32, u32),
     quality: Quality,
 ) -> Result<(), PictureError> {
+    let Source { data, stride, window, span } = source;
     let channels = P::size();
     // Rows without padding: the window is gathered first. It costs a copy of the window, a few percent of scaling it.
     let row = window.width as usize * channels;
@@ -87,7 +100,8 @@ fn resize<P: PixelTrait + InnerPixel>(
         Quality::Sharp => FilterType::CatmullRom,
         Quality::Plain => FilterType::Bilinear,
     };
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false).crop(0.0, 0.0, span.0, span.1);
     SCALER.with_borrow_mut(|scaler| scaler.resize_typed(&source, &mut target, &options)).map_err(|e| failed(&e))
 }
 

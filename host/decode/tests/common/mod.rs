@@ -1,5 +1,5 @@
 //! Clips for the tests: made by the `ffmpeg` program where it is installed, so that none lies in the repository.
-#![allow(dead_code, clippy::missing_panics_doc)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
