@@ -1,0 +1,64 @@
+//! SDK for FaceStream guests: write a [`Tracker`], a [`Scorer`] or a [`Formatter`] as a plain Rust type, export it
+//! with one macro, test it with `cargo test` and no camera.
+//!
+//! ```no_run
+//! use facestream_guest::prelude::*;
+//!
+//! struct Loudest;
+//!
+//! impl Formatter for Loudest {
+//!     type Config = NoConfig;
+//!     type State = ();
+//!     const SCHEMA: &'static str = "example.loudest/1";
+//!
+//!     fn new(_config: NoConfig, _camera: &Camera) -> Result<Self, GuestError> {
+//!         Ok(Self)
+//!     }
+//!     fn interest(&self) -> Interest {
+//!         Interest::SHOTS
+//!     }
+//!     fn format(&mut self, event: Event) -> Result<Vec<Message>, GuestError> {
+//!         let Event::Shot(shot) = event else { return Ok(Vec::new()) };
+//!         let text = format!("{{\"track\":{},\"score\":{}}}", shot.track_id, shot.score);
+//!         Ok(vec![Message::json("loudest", "camera-1", text.into_bytes())])
+//!     }
+//! }
+//!
+//! facestream_guest::export_formatter!(Loudest);
+//! ```
+//!
+//! Owns the glue between such a type and the component's functions, settings and their errors, and the encoding of
+//! state. On `wasm32` pixels and logging are the host's; on every other target they are the fakes of [`testing`], so
+//! that the same source runs natively. Must not decide anything about tracks, pictures or messages.
+
+pub mod bindings;
+pub mod config;
+pub mod formatter;
+pub mod geometry;
+pub mod log;
+pub mod pixels;
+pub mod scorer;
+pub mod state;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+pub mod tracker;
+pub mod types;
+
+pub use config::{NoConfig, Settings};
+pub use formatter::{Event, Formatter, FormatterRunner, Interest, Message};
+pub use pixels::{Crop, CropOptions, Frame, GrayImage, PixelError, Quality, RgbImage};
+pub use scorer::{Reason, Scorer, ScorerRunner, Shot};
+pub use tracker::{Tracker, TrackerRunner, Update};
+pub use types::{
+    Affine, Camera, Detection, FrameInfo, GuestError, Landmarks, Point, Rect, Snapshot, Track, TrackPhase,
+};
+
+/// Everything a guest usually needs.
+pub mod prelude {
+    pub use crate::{
+        Affine, Camera, Crop, CropOptions, Detection, Event, Formatter, Frame, FrameInfo, GuestError, Interest,
+        Landmarks, Message, NoConfig, PixelError, Point, Quality, Reason, Rect, Scorer, Settings, Shot, Snapshot,
+        Track, TrackPhase, Tracker, Update,
+    };
+    pub use crate::{log_debug, log_error, log_info, log_warn};
+}

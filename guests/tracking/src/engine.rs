@@ -1,0 +1,475 @@
+//! Two-stage association over time: the part that BoT-SORT and ByteTrack have in common.
+//!
+//! Order of one frame (ByteTrack section 3, BoT-SORT algorithm 1 without re-identification):
+//! end what is too old; predict; move with the camera; match followed and lost tracks with confident detections; match
+//! still unmatched followed tracks with weak ones; match tentative tracks; look for lost tracks nearby; start new
+//! tracks; merge duplicates.
+//!
+//! Where this differs from the papers' code, and why:
+//! - Time, not frames: buffer and motion follow the frames' timestamps, so analysis at 5 frames a second or dropped
+//!   frames change neither. A track older than the buffer ends before matching: after a gap of an hour nothing is the
+//!   same face because it stands in the same place.
+//! - Lost tracks are looked for once more with widened boxes (C-BIoU, Yang et al., WACV 2023): a face that turned or
+//!   braked while it was hidden keeps its id. Only detections that no track wanted take part.
+//! - Of a followed and a lost track that overlap nearly wholly, the older id lives on with the younger's state; the
+//!   papers' code drops one of the two and may lose the object for a frame.
+//! - A lost track that left the picture stops moving, so its box stays finite and near.
+//! - Ids are the engine's own, from 1; no counter is shared between cameras.
+//!
+//! Must not log, allocate per pair, or read a clock.
+
+use facestream_guest::{Affine, Detection, FrameInfo, Point, Rect, Track, TrackPhase, Update};
+use serde::{Deserialize, Serialize};
+
+use crate::assignment::{Assignment, Edge};
+use crate::kalman::Motion;
+use crate::params::{Params, Report};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    Tentative,
+    Followed,
+    Lost,
+    /// Ends with this frame; never seen outside `advance`.
+    Ended,
+}
+
+/// One live track with its filter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Live<M> {
+    id: u64,
+    phase: Phase,
+    motion: M,
+    bbox: Rect,
+    confidence: f32,
+    class_id: u32,
+    detection: Option<u32>,
+    first_seen: u64,
+    last_seen: u64,
+    hits: u32,
+}
+
+/// Everything that a swap carries over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EngineState<M> {
+    tracks: Vec<Live<M>>,
+    next_id: u64,
+    clock: Option<(u64, u64)>,
+}
+
+/// State that cannot be true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsound(pub String);
+
+impl std::fmt::Display for Unsound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsound {}
+
+/// Candidates of one stage and scratch memory, kept between frames.
+#[derive(Clone, Debug, Default)]
+struct Scratch {
+    high: Vec<u32>,
+    low: Vec<u32>,
+    rows: Vec<u32>,
+    edges: Vec<Edge>,
+    solver: Assignment,
+    wide_rows: Vec<Rect>,
+    wide_cols: Vec<Rect>,
+}
+
+/// What a stage compares.
+#[derive(Clone, Copy)]
+enum Cost {
+    Iou,
+    Fused,
+    Widened(f32),
+}
+
+/// The tracker proper, for one camera.
+#[derive(Clone, Debug)]
+pub struct Engine<M> {
+    params: Params,
+    tracks: Vec<Live<M>>,
+    next_id: u64,
+    /// Session and timestamp of the latest frame.
+    clock: Option<(u64, u64)>,
+    scratch: Scratch,
+}
+
+impl<M: Motion> Engine<M> {
+    /// Without tracks; the first id is 1.
+    #[must_use]
+    pub fn new(params: Params) -> Self {
+        Self { params, tracks: Vec::new(), next_id: 1, clock: None, scratch: Scratch::default() }
+    }
+
+    /// New parameters; tracks stay.
+    pub fn set_params(&mut self, params: Params) {
+        self.params = params;
+    }
+
+    /// The smallest id never given out.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Live tracks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tracks.len()
+    }
+
+    /// Whether nothing is followed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tracks.is_empty()
+    }
+
+    /// One analysed frame. Detections that are not finite, or without size, are passed over.
+    pub fn advance(&mut self, frame: &FrameInfo, detections: &[Detection], motion: Option<&Affine>) -> Update {
+        let mut s = std::mem::take(&mut self.scratch);
+        let fresh = self.clock.is_none() && self.tracks.is_empty();
+        let same_session = self.clock.is_none_or(|(session, _)| session == frame.session);
+        // A clock that went back (it must not) counts as standing still.
+        let elapsed = self.clock.map_or(0, |(_, at)| frame.timestamp.saturating_sub(at));
+        let now = self.clock.map_or(frame.timestamp, |(_, at)| frame.timestamp.max(at));
+        self.clock = Some((frame.session, now));
+
+        self.age(now, same_session);
+        let motion = motion.filter(|m| self.params.camera_motion && same_session && m.is_finite());
+        self.predict(elapsed, frame, motion);
+
+        s.high.clear();
+        s.low.clear();
+        for (i, d) in detections.iter().enumerate() {
+            if !d.bbox.is_valid() || !d.confidence.is_finite() {
+                continue;
+            }
+            if d.confidence >= self.params.high {
+                s.high.push(i as u32);
+            } else if d.confidence >= self.params.low {
+                s.low.push(i as u32);
+            }
+        }
+
+        let p = &self.params;
+        let (first, second, unconfirmed) = (p.match_cost, p.second_cost, p.unconfirmed_cost);
+        let (recovery, margin) = (p.recovery_cost, p.recovery_margin);
+        let fused = if p.fuse_score { Cost::Fused } else { Cost::Iou };
+
+        let mut high = std::mem::take(&mut s.high);
+        let mut low = std::mem::take(&mut s.low);
+        self.stage(
+            &mut s,
+            |t| matches!(t.phase, Phase::Followed | Phase::Lost),
+            detections,
+            &mut high,
+            fused,
+            first,
+            now,
+        );
+        // Only tracks seen in the previous frame may take weak detections: a weak one is not enough to come back.
+        self.stage(&mut s, |t| t.phase == Phase::Followed, detections, &mut low, Cost::Iou, second, now);
+        self.stage(&mut s, |t| t.phase == Phase::Tentative, detections, &mut high, fused, unconfirmed, now);
+        for t in self.tracks.iter_mut().filter(|t| t.detection.is_none()) {
+            match t.phase {
+                Phase::Followed => t.phase = Phase::Lost,
+                Phase::Tentative => t.phase = Phase::Ended,
+                Phase::Lost | Phase::Ended => {}
+            }
+        }
+        if margin > 0.0 {
+            high.retain(|&i| detections[i as usize].confidence >= self.params.new_track);
+            self.stage(&mut s, |t| t.phase == Phase::Lost, detections, &mut high, Cost::Widened(margin), recovery, now);
+        }
+        for &i in &high {
+            let d = &detections[i as usize];
+            if d.confidence >= self.params.new_track {
+                self.start(i, d, now, fresh);
+            }
+        }
+        self.merge_duplicates();
+        (s.high, s.low) = (high, low);
+        self.scratch = s;
+        self.report()
+    }
+
+    fn age(&mut self, now: u64, same_session: bool) {
+        let p = &self.params;
+        for t in &mut self.tracks {
+            t.detection = None;
+            if !same_session {
+                t.phase = match t.phase {
+                    Phase::Followed | Phase::Lost if p.keep_across_sessions => Phase::Lost,
+                    _ => Phase::Ended,
+                };
+            }
+            if now.saturating_sub(t.last_seen) > p.buffer_ns {
+                t.phase = Phase::Ended;
+            }
+        }
+    }
+
+    fn predict(&mut self, elapsed_ns: u64, frame: &FrameInfo, motion: Option<&Affine>) {
+        // Longer gaps than the buffer have ended every track already.
+        let dt = elapsed_ns.min(self.params.buffer_ns) as f64 * 1e-9 * self.params.reference_fps;
+        for t in self.tracks.iter_mut().filter(|t| t.phase != Phase::Ended) {
+            t.motion.predict(dt, t.phase == Phase::Lost);
+            if let Some(m) = motion {
+                t.motion.warp(m);
+            }
+            t.bbox = t.motion.rect();
+            let gone = t.bbox.clipped(frame.width.max(1), frame.height.max(1)).is_none();
+            if !t.motion.is_sound() || !t.bbox.is_valid() {
+                // Only absurd camera motion gets here.
+                t.phase = Phase::Ended;
+            } else if gone && t.phase == Phase::Lost {
+                t.motion.set_velocity(Point { x: 0.0, y: 0.0 });
+            }
+        }
+    }
+
+    /// Matches the tracks that `who` selects and that have no detection yet with `columns`; matched columns leave.
+    #[allow(clippy::too_many_arguments)]
+    fn stage(
+        &mut self,
+        s: &mut Scratch,
+        who: impl Fn(&Live<M>) -> bool,
+        detections: &[Detection],
+        columns: &mut Vec<u32>,
+        cost: Cost,
+        limit: f32,
+        now: u64,
+    ) {
+        if columns.is_empty() {
+            return;
+        }
+        s.rows.clear();
+        s.rows.extend((0u32..).zip(&self.tracks).filter(|(_, t)| t.detection.is_none() && who(t)).map(|(i, _)| i));
+        if s.rows.is_empty() {
+            return;
+        }
+        s.wide_rows.clear();
+        s.wide_cols.clear();
+        let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
+        s.wide_rows.extend(s.rows.iter().map(|&i| self.tracks[i as usize].bbox.with_margin(margin)));
+        s.wide_cols.extend(columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)));
+        s.edges.clear();
+        for (row, (&track, a)) in (0u32..).zip(s.rows.iter().zip(&s.wide_rows)) {
+            let track = &self.tracks[track as usize];
+            for (col, (&detection, b)) in (0u32..).zip(columns.iter().zip(&s.wide_cols)) {
+                let iou = a.iou(b);
+                if iou <= 0.0 {
+                    continue;
+                }
+                let d = &detections[detection as usize];
+                let cost = match cost {
+                    Cost::Iou => 1.0 - iou,
+                    Cost::Fused => 1.0 - iou * d.confidence.min(1.0),
+                    // Widening hides that two boxes differ in size; a face does not double while hidden.
+                    Cost::Widened(_) if !similar_size(&track.bbox, &d.bbox) => continue,
+                    Cost::Widened(_) => 1.0 - iou,
+                };
+                if cost < limit && (!self.params.class_aware || track.class_id == d.class_id) {
+                    s.edges.push(Edge { row, col, cost });
+                }
+            }
+        }
+        if s.edges.is_empty() {
+            return;
+        }
+        s.solver.solve(s.rows.len(), columns.len(), &s.edges, limit);
+        for (row, &track) in s.rows.iter().enumerate() {
+            if let Some(col) = s.solver.col_of(row) {
+                let index = columns[col];
+                self.tracks[track as usize].matched(index, &detections[index as usize], now, &self.params);
+            }
+        }
+        let mut col = 0;
+        let solver = &s.solver;
+        columns.retain(|_| {
+            col += 1;
+            solver.row_of(col - 1).is_none()
+        });
+    }
+
+    fn start(&mut self, index: u32, d: &Detection, now: u64, fresh: bool) {
+        if self.tracks.iter().filter(|t| t.phase != Phase::Ended).count() >= self.params.max_tracks {
+            // The lost track unseen for longest makes room; where all are followed, the newcomer waits.
+            let oldest = self.tracks.iter_mut().filter(|t| t.phase == Phase::Lost).min_by_key(|t| (t.last_seen, t.id));
+            match oldest {
+                Some(t) => t.phase = Phase::Ended,
+                None => return,
+            }
+        }
+        // As in the papers' code, what is there in the very first frame is believed at once.
+        let confirmed = fresh || self.params.confirm_hits <= 1;
+        self.tracks.push(Live {
+            id: self.next_id,
+            phase: if confirmed { Phase::Followed } else { Phase::Tentative },
+            motion: M::start(&d.bbox),
+            bbox: d.bbox,
+            confidence: d.confidence,
+            class_id: d.class_id,
+            detection: Some(index),
+            first_seen: now,
+            last_seen: now,
+            hits: 1,
+        });
+        self.next_id += 1;
+    }
+
+    fn merge_duplicates(&mut self) {
+        for lost in 0..self.tracks.len() {
+            if self.tracks[lost].phase != Phase::Lost {
+                continue;
+            }
+            let overlapping = |t: &Live<M>| {
+                t.phase == Phase::Followed && t.bbox.iou(&self.tracks[lost].bbox) > self.params.duplicate_iou
+            };
+            let Some(followed) = self.tracks.iter().position(overlapping) else { continue };
+            // Tracks stand in the order of their ids: the earlier one is the older.
+            if lost < followed {
+                let younger = self.tracks[followed].clone();
+                let older = &mut self.tracks[lost];
+                *older = Live {
+                    id: older.id,
+                    first_seen: older.first_seen,
+                    hits: older.hits.saturating_add(younger.hits),
+                    ..younger
+                };
+                self.tracks[followed].phase = Phase::Ended;
+            } else {
+                self.tracks[lost].phase = Phase::Ended;
+            }
+        }
+    }
+
+    fn report(&mut self) -> Update {
+        let fps = self.params.reference_fps as f32;
+        let mut update = Update { tracks: Vec::with_capacity(self.tracks.len()), ended: Vec::new() };
+        self.tracks.retain(|t| {
+            let phase = match t.phase {
+                Phase::Ended => {
+                    update.ended.push(t.id);
+                    return false;
+                }
+                Phase::Tentative => TrackPhase::Tentative,
+                Phase::Followed => TrackPhase::Confirmed,
+                Phase::Lost => TrackPhase::Lost,
+            };
+            let v = t.motion.velocity();
+            update.tracks.push(Track {
+                id: t.id,
+                phase,
+                bbox: t.bbox,
+                velocity: Point { x: v.x * fps, y: v.y * fps },
+                confidence: t.confidence,
+                class_id: t.class_id,
+                detection: t.detection,
+                first_seen: t.first_seen,
+                last_seen: t.last_seen,
+            });
+            true
+        });
+        update
+    }
+
+    /// Private state; the engine goes on unchanged.
+    #[must_use]
+    pub fn save(&self) -> EngineState<M> {
+        EngineState { tracks: self.tracks.clone(), next_id: self.next_id, clock: self.clock }
+    }
+
+    /// Takes private state, in place of what was there.
+    ///
+    /// # Errors
+    /// When it cannot be true: ids out of order or not below the next one, numbers that are not finite.
+    pub fn load(&mut self, state: EngineState<M>) -> Result<(), Unsound> {
+        let sound = |t: &Live<M>| {
+            t.motion.is_sound() && t.bbox.is_valid() && t.phase != Phase::Ended && t.confidence.is_finite()
+        };
+        if let Some(t) = state.tracks.iter().find(|t| !sound(t)) {
+            return Err(Unsound(format!("track {} has impossible numbers", t.id)));
+        }
+        if !state.tracks.is_sorted_by(|a, b| a.id < b.id) {
+            return Err(Unsound("track ids are not in order".to_owned()));
+        }
+        if state.next_id == 0 || state.tracks.last().is_some_and(|t| t.id >= state.next_id) {
+            return Err(Unsound(format!("next id {} was given out already", state.next_id)));
+        }
+        (self.tracks, self.next_id, self.clock) = (state.tracks, state.next_id, state.clock);
+        Ok(())
+    }
+
+    /// Takes the live tracks of another tracker. Ids go on above all of them and not below `next_id`. The clock
+    /// starts at the latest sighting, so the first frame predicts across the gap.
+    ///
+    /// # Errors
+    /// Ids that repeat, or boxes that are none.
+    pub fn adopt(&mut self, tracks: &[Track], next_id: u64) -> Result<(), Unsound> {
+        let mut live = Vec::with_capacity(tracks.len());
+        for t in tracks {
+            let finite = t.velocity.x.is_finite() && t.velocity.y.is_finite() && t.confidence.is_finite();
+            if !t.bbox.is_valid() || !finite || t.id == u64::MAX {
+                return Err(Unsound(format!("track {} has impossible numbers", t.id)));
+            }
+            let mut motion = M::start(&t.bbox);
+            let fps = self.params.reference_fps as f32;
+            motion.set_velocity(Point { x: t.velocity.x / fps, y: t.velocity.y / fps });
+            live.push(Live {
+                id: t.id,
+                phase: match t.phase {
+                    TrackPhase::Tentative => Phase::Tentative,
+                    TrackPhase::Confirmed => Phase::Followed,
+                    TrackPhase::Lost => Phase::Lost,
+                },
+                motion,
+                bbox: t.bbox,
+                confidence: t.confidence,
+                class_id: t.class_id,
+                detection: None,
+                first_seen: t.first_seen,
+                last_seen: t.last_seen,
+                hits: if t.phase == TrackPhase::Tentative { 1 } else { self.params.confirm_hits },
+            });
+        }
+        live.sort_by_key(|t| t.id);
+        if let Some(pair) = live.windows(2).find(|w| w[0].id == w[1].id) {
+            return Err(Unsound(format!("track id {} comes twice", pair[0].id)));
+        }
+        let above = live.last().map_or(1, |t| t.id + 1);
+        self.next_id = self.next_id.max(above).max(next_id);
+        self.tracks = live;
+        self.clock = None;
+        Ok(())
+    }
+}
+
+impl<M: Motion> Live<M> {
+    fn matched(&mut self, index: u32, d: &Detection, now: u64, params: &Params) {
+        self.motion.update(&d.bbox);
+        self.bbox = match params.report {
+            Report::Measured => d.bbox,
+            Report::Filtered => self.motion.rect(),
+        };
+        self.confidence = d.confidence;
+        self.class_id = d.class_id;
+        self.detection = Some(index);
+        self.last_seen = now;
+        self.hits = self.hits.saturating_add(1);
+        if self.phase != Phase::Tentative || self.hits >= params.confirm_hits {
+            self.phase = Phase::Followed;
+        }
+    }
+}
+
+fn similar_size(a: &Rect, b: &Rect) -> bool {
+    let near = |p: f32, q: f32| p < 1.7 * q && q < 1.7 * p;
+    near(a.width, b.width) && near(a.height, b.height)
+}
