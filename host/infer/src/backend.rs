@@ -1,0 +1,37 @@
+//! The seam between the engine and whatever runs a model.
+//!
+//! Owns two traits. A backend does everything from pixels to detections, the letterbox included, so that one whose
+//! frames live on a device never brings pixels to host memory.
+
+use std::fmt;
+
+use facestream_core::{Detection, Frame};
+
+use crate::error::InferError;
+
+/// Something that finds objects: a loaded model, ready to open sessions.
+pub trait Detector: Send + Sync + fmt::Debug {
+    /// For logs and errors.
+    fn name(&self) -> &str;
+    /// Opens one more session. Called once for each worker when the engine starts, and again after a panic.
+    ///
+    /// # Errors
+    /// When the session cannot be made.
+    fn open(&self) -> Result<Box<dyn Backend>, InferError>;
+    /// Frames of equal group can share a run (for a tensor: their inputs have one size).
+    fn group(&self, frame: &Frame) -> u64;
+    /// Frames that one run can take; `None` when there is no limit.
+    fn max_batch(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// One session, used by one thread at a time.
+pub trait Backend: Send {
+    /// Analyses frames of one group: for each, in order, its detections in source pixels, best first.
+    ///
+    /// # Errors
+    /// When the run as a whole failed. The engine then tries the frames one by one, so that one bad frame does not
+    /// cost its neighbours their results.
+    fn infer(&mut self, frames: &[Frame]) -> Result<Vec<Vec<Detection>>, InferError>;
+}

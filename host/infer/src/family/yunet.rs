@@ -1,0 +1,158 @@
+//! YuNet, OpenCV Zoo's face detector of March 2023 (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023).
+//!
+//! Owns its tensor layout; the decoding equals OpenCV's FaceDetectorYN.
+
+use facestream_core::Point;
+
+use super::{Channels, Family, InputSpec, TensorView, Thinning, image_input, may_be};
+use crate::geometry::Fit;
+use crate::nms::Candidate;
+use crate::onnx::{Description, Freeing};
+
+pub(super) const EXPECTED: &str = "YuNet: one input [batch,3,H,W], outputs cls_8, cls_16, cls_32, obj_8… [batch,cells,1], \
+                                   bbox_8… [batch,cells,4], kps_8… [batch,cells,10]";
+
+const STRIDES: [u32; 3] = [8, 16, 32];
+/// Outputs of one stride: name without the stride, channels.
+const KINDS: [(&str, i64); 4] = [("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)];
+
+#[derive(Debug)]
+struct YuNet {
+    /// For each stride the places of cls, obj, bbox and kps among the outputs.
+    places: [[usize; 4]; 3],
+}
+
+pub(super) fn recognise(description: &Description) -> Option<Box<dyn Family>> {
+    image_input(description)?;
+    let mut places = [[0; 4]; 3];
+    for (row, stride) in places.iter_mut().zip(STRIDES) {
+        for (place, (kind, channels)) in row.iter_mut().zip(KINDS) {
+            let name = format!("{kind}_{stride}");
+            *place = description.outputs.iter().position(|o| o.name == name)?;
+            let dims = &description.outputs[*place].dims;
+            if dims.len() != 3 || !may_be(&dims[2], channels) {
+                return None;
+            }
+        }
+    }
+    Some(Box::new(YuNet { places }))
+}
+
+impl Family for YuNet {
+    fn name(&self) -> &'static str {
+        "YuNet"
+    }
+
+    fn input(&self) -> InputSpec {
+        // OpenCV pads to a multiple of 32 with BORDER_CONSTANT 0 at the right and the bottom.
+        InputSpec {
+            channels: Channels::Bgr,
+            scale: 1.0,
+            fit: Fit::TopLeft,
+            fill: 0,
+            fixed_size: None,
+            fixed_batch: None,
+        }
+    }
+
+    fn freeing(&self) -> Freeing {
+        // Its reshapes keep the batch and leave the cells open (-1), so any size runs whatever is declared.
+        Freeing { batch: true, spatial: true }
+    }
+
+    fn thinning(&self) -> Thinning {
+        Thinning { nms_iou: Some(0.3), clip: false }
+    }
+
+    fn decode(
+        &self,
+        outputs: &[TensorView<'_>],
+        item: usize,
+        (width, height): (u32, u32),
+        threshold: f32,
+    ) -> Result<Vec<Candidate>, String> {
+        let mut found = Vec::new();
+        for (stride, places) in STRIDES.into_iter().zip(self.places) {
+            let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
+            let cells = columns * rows;
+            let of = |kind: usize| {
+                let output = outputs.get(places[kind]).ok_or("an output is missing")?;
+                cells_of(output, item, cells, KINDS[kind].1 as usize)
+            };
+            let (cls, obj, bbox, kps) = (of(0)?, of(1)?, of(2)?, of(3)?);
+            let s = stride as f32;
+            for (cell, (&c, &o)) in cls.iter().zip(obj).enumerate() {
+                // The geometric mean of the two, each in [0, 1].
+                let score = (c.clamp(0.0, 1.0) * o.clamp(0.0, 1.0)).sqrt();
+                // Negated so that NaN is left out too.
+                if !(score >= threshold) {
+                    continue;
+                }
+                let (x, y) = ((cell % columns) as f32, (cell / columns) as f32);
+                let b = &bbox[4 * cell..][..4];
+                let (cx, cy) = ((x + b[0]) * s, (y + b[1]) * s);
+                let (w, h) = (b[2].exp() * s, b[3].exp() * s);
+                let (x1, y1) = (cx - w / 2.0, cy - h / 2.0);
+                let k = &kps[10 * cell..][..10];
+                let point = |n: usize| Point { x: (x + k[2 * n]) * s, y: (y + k[2 * n + 1]) * s };
+                found.push(Candidate {
+                    corners: [x1, y1, x1 + w, y1 + h],
+                    score,
+                    class_id: 0,
+                    landmarks: Some(std::array::from_fn(point)),
+                });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The cells of one picture. The published file reshapes to `[1, -1, channels]`, so the pictures of a batch come one
+/// after another along the second axis; an export that keeps the batch apart lies in memory the same way.
+fn cells_of<'a>(output: &TensorView<'a>, item: usize, cells: usize, channels: usize) -> Result<&'a [f32], String> {
+    let wrong = || format!("an output has shape {:?}, expected [batch, {cells}, {channels}]", output.shape);
+    let &[batch, rows, last] = output.shape else { return Err(wrong()) };
+    let rows = usize::try_from(rows).map_err(|_| wrong())?;
+    let fits = rows == cells || (batch == 1 && cells > 0 && rows % cells == 0);
+    if !fits || usize::try_from(last) != Ok(channels) {
+        return Err(wrong());
+    }
+    let len = cells * channels;
+    output.data.get(item * len..(item + 1) * len).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 32x32 input: 16, 4 and 1 cells. Everything zero except one cell of stride 16.
+    #[test]
+    fn one_cell_becomes_one_face() {
+        let yunet = YuNet { places: [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]] };
+        let cells = [16, 4, 1];
+        let mut data: Vec<Vec<f32>> =
+            KINDS.iter().flat_map(|k| cells.map(|n| vec![0.0; 2 * n * k.1 as usize])).collect();
+        let shapes: Vec<[i64; 3]> = KINDS.iter().flat_map(|k| cells.map(|n| [2, n as i64, k.1])).collect();
+        // Second picture of the batch, cell 3: column 1, row 1. A score over 1 counts as 1.
+        data[1][4 + 3] = 1.5;
+        data[4][4 + 3] = 0.64;
+        data[7][(4 + 3) * 4..].copy_from_slice(&[0.5, 0.25, 2f32.ln(), 0.0]);
+        data[10][(4 + 3) * 10] = -0.5;
+        let views: Vec<_> = data.iter().zip(&shapes).map(|(data, shape)| TensorView { shape, data }).collect();
+        assert_eq!(yunet.decode(&views, 0, (32, 32), 0.3), Ok(vec![]));
+        let found = yunet.decode(&views, 1, (32, 32), 0.3).unwrap();
+        assert_eq!(found.len(), 1);
+        let face = found[0];
+        assert!((face.score - 0.8).abs() < 1e-6);
+        for (got, want) in face.corners.iter().zip([8.0, 12.0, 40.0, 28.0]) {
+            assert!((got - want).abs() < 1e-4, "{face:?}");
+        }
+        assert_eq!(face.landmarks.unwrap()[0], Point { x: 8.0, y: 16.0 });
+        assert!(yunet.decode(&views, 1, (64, 32), 0.3).unwrap_err().contains("expected"));
+        assert!(yunet.decode(&views, 2, (32, 32), 0.3).is_err());
+        // The published file's way of batching.
+        let joined: Vec<[i64; 3]> = shapes.iter().map(|s| [1, s[0] * s[1], s[2]]).collect();
+        let views: Vec<_> = data.iter().zip(&joined).map(|(data, shape)| TensorView { shape, data }).collect();
+        assert_eq!(yunet.decode(&views, 1, (32, 32), 0.3), Ok(found));
+    }
+}

@@ -1,0 +1,286 @@
+//! The loops of the letterbox, row by row, written so that the compiler vectorises them.
+//!
+//! Owns the only `unsafe` of this crate's own: the call of the copy compiled for AVX2 after asking the processor for it.
+//! Integer and float results are the same in both copies: no fused multiply-add, no reordering of sums.
+
+use facestream_core::Planes;
+use facestream_core::frame::PixelFormat;
+
+/// Columns of one row: luma taps, chroma taps (already halved and, for interleaved chroma, doubled), shared weights.
+#[derive(Debug)]
+pub(super) struct RowTaps {
+    luma: Vec<[u32; 2]>,
+    chroma: Vec<[u32; 2]>,
+    weights: Vec<f32>,
+    /// All weights are zero: the scale is an odd whole number (1080p to 640x360) or one, and one tap is enough.
+    single: bool,
+}
+
+impl RowTaps {
+    pub(super) fn new(taps: impl Iterator<Item = (u32, u32, f32)>, shift: u32, step: u32) -> Self {
+        let mut out = Self { luma: Vec::new(), chroma: Vec::new(), weights: Vec::new(), single: true };
+        for (a, b, w) in taps {
+            out.luma.push([a, b]);
+            out.chroma.push([(a >> shift) * step, (b >> shift) * step]);
+            out.weights.push(w);
+            out.single &= w == 0.0;
+        }
+        out
+    }
+}
+
+/// The picture, and how many luma rows (binary logarithm) share a chroma row.
+pub(super) struct Source<'a> {
+    pub(super) planes: &'a Planes<'a>,
+    pub(super) chroma_shift: u32,
+}
+
+/// Where rows go in the output planes.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Of an output row.
+    pub(super) width: usize,
+    /// Column and row of the picture's first pixel.
+    pub(super) offset: (u32, u32),
+}
+
+/// YUV to RGB with the value scale folded in: `r = y*gain + rv*v + bias…`, clamped to 0..=max.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Colours {
+    gain: f32,
+    y_offset: f32,
+    rv: f32,
+    gu: f32,
+    gv: f32,
+    bu: f32,
+    max: f32,
+}
+
+impl Colours {
+    /// ITU-R BT.601-7 and BT.709-6: Kr and Kb, 8-bit quantisation of section 2.5 / 4 for the limited range.
+    pub(super) fn new(full_range: bool, bt709: bool, scale: f32) -> Self {
+        let (kr, kb) = if bt709 { (0.2126, 0.0722) } else { (0.299, 0.114) };
+        let kg = 1.0 - kr - kb;
+        let (y, c, y_offset) = if full_range { (1.0, 1.0, 0.0) } else { (255.0 / 219.0, 255.0 / 224.0, 16.0) };
+        let scale64 = f64::from(scale);
+        let c = c * scale64;
+        Self {
+            gain: (y * scale64) as f32,
+            y_offset,
+            rv: (2.0 * (1.0 - kr) * c) as f32,
+            gu: (-2.0 * (1.0 - kb) * kb / kg * c) as f32,
+            gv: (-2.0 * (1.0 - kr) * kr / kg * c) as f32,
+            bu: (2.0 * (1.0 - kb) * c) as f32,
+            max: 255.0 * scale,
+        }
+    }
+}
+
+/// Row buffers, kept from picture to picture.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    luma: Vec<u16>,
+    u: Vec<u16>,
+    v: Vec<u16>,
+    wide: [Vec<f32>; 3],
+}
+
+/// Converts every row. `out` are the red, green and blue planes.
+pub(super) fn convert(
+    source: &Source<'_>,
+    columns: &RowTaps,
+    rows: &[(u32, u32, u16)],
+    colours: &Colours,
+    place: Place,
+    out: [&mut [f32]; 3],
+    scratch: &mut Scratch,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, the only thing that this copy asks beyond its arguments.
+        #[allow(unsafe_code)]
+        unsafe {
+            convert_avx2(source, columns, rows, colours, place, out, scratch);
+        }
+        return;
+    }
+    convert_any(source, columns, rows, colours, place, out, scratch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn convert_avx2(
+    source: &Source<'_>,
+    columns: &RowTaps,
+    rows: &[(u32, u32, u16)],
+    colours: &Colours,
+    place: Place,
+    out: [&mut [f32]; 3],
+    scratch: &mut Scratch,
+) {
+    convert_any(source, columns, rows, colours, place, out, scratch);
+}
+
+/// A source row as it lies in memory, or two blended (values times 256).
+enum Row<'a> {
+    Plain(&'a [u8]),
+    Blended(&'a [u16]),
+}
+
+#[inline(always)]
+fn convert_any(
+    source: &Source<'_>,
+    columns: &RowTaps,
+    rows: &[(u32, u32, u16)],
+    colours: &Colours,
+    place: Place,
+    out: [&mut [f32]; 3],
+    scratch: &mut Scratch,
+) {
+    let planes = source.planes;
+    let n = columns.weights.len();
+    let width = planes.width as usize;
+    let interleaved = planes.format == PixelFormat::Nv12;
+    let chroma_width = match planes.format {
+        PixelFormat::I444 => width,
+        PixelFormat::Nv12 => width.div_ceil(2) * 2,
+        PixelFormat::I420 | PixelFormat::I422 => width.div_ceil(2),
+    };
+    let Scratch { luma, u, v, wide } = scratch;
+    let [wide_y, wide_u, wide_v] = wide;
+    for w in [&mut *wide_y, &mut *wide_u, &mut *wide_v] {
+        w.resize(n, 0.0);
+    }
+    let [red, green, blue] = out;
+    for (index, &(first, second, weight)) in rows.iter().enumerate() {
+        let (cf, cs) = (first >> source.chroma_shift, second >> source.chroma_shift);
+        let y_row = blended(planes.y, planes.y_stride, width, (first, second, weight), luma);
+        gather(&y_row, &columns.luma, 0, columns, wide_y);
+        let u_row = blended(planes.u, planes.u_stride, chroma_width, (cf, cs, weight), u);
+        gather(&u_row, &columns.chroma, 0, columns, wide_u);
+        if interleaved {
+            gather(&u_row, &columns.chroma, 1, columns, wide_v);
+        } else {
+            let v_row = blended(planes.v, planes.v_stride, chroma_width, (cf, cs, weight), v);
+            gather(&v_row, &columns.chroma, 0, columns, wide_v);
+        }
+        let start = (place.offset.1 as usize + index) * place.width + place.offset.0 as usize;
+        let range = start..start + n;
+        colour(
+            colours,
+            [wide_y, wide_u, wide_v],
+            [&mut red[range.clone()], &mut green[range.clone()], &mut blue[range]],
+        );
+    }
+}
+
+/// One or two source rows as one. Where the weight is zero, or both taps fall on one row, nothing is copied.
+#[inline(always)]
+fn blended<'a>(
+    plane: &'a [u8],
+    stride: usize,
+    width: usize,
+    (first, second, weight): (u32, u32, u16),
+    buffer: &'a mut Vec<u16>,
+) -> Row<'a> {
+    let row = |n: u32| &plane[n as usize * stride..][..width];
+    if weight == 0 || first == second {
+        return Row::Plain(row(first));
+    }
+    buffer.resize(width, 0);
+    let (wa, wb) = (256 - weight, weight);
+    for ((o, &a), &b) in buffer.iter_mut().zip(row(first)).zip(row(second)) {
+        // At most 255 * 256: fits 16 bits.
+        *o = u16::from(a) * wa + u16::from(b) * wb;
+    }
+    Row::Blended(buffer)
+}
+
+#[inline(always)]
+fn gather(row: &Row<'_>, taps: &[[u32; 2]], shift: usize, columns: &RowTaps, out: &mut [f32]) {
+    match row {
+        Row::Plain(row) => gather_from(&row[shift..], |v| f32::from(v), taps, columns, out),
+        Row::Blended(row) => gather_from(&row[shift..], |v| f32::from(v) * (1.0 / 256.0), taps, columns, out),
+    }
+}
+
+#[inline(always)]
+fn gather_from<T: Copy>(row: &[T], value: impl Fn(T) -> f32, taps: &[[u32; 2]], columns: &RowTaps, out: &mut [f32]) {
+    if columns.single {
+        for (o, tap) in out.iter_mut().zip(taps) {
+            *o = value(row[tap[0] as usize]);
+        }
+        return;
+    }
+    for ((o, tap), &w) in out.iter_mut().zip(taps).zip(&columns.weights) {
+        let (a, b) = (value(row[tap[0] as usize]), value(row[tap[1] as usize]));
+        *o = a + (b - a) * w;
+    }
+}
+
+#[inline(always)]
+fn colour(c: &Colours, [y, u, v]: [&[f32]; 3], [r, g, b]: [&mut [f32]; 3]) {
+    let n = y.len();
+    // Equal lengths, told to the compiler once.
+    let (u, v, r, g, b) = (&u[..n], &v[..n], &mut r[..n], &mut g[..n], &mut b[..n]);
+    for i in 0..n {
+        let luma = (y[i] - c.y_offset) * c.gain;
+        let (du, dv) = (u[i] - 128.0, v[i] - 128.0);
+        r[i] = (luma + c.rv * dv).max(0.0).min(c.max);
+        g[i] = (luma + c.gu * du + c.gv * dv).max(0.0).min(c.max);
+        b[i] = (luma + c.bu * du).max(0.0).min(c.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both compiled copies give the same bits, so detections do not depend on the processor's generation.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_avx2_copy_equals_the_plain_one() {
+        if !std::arch::is_x86_feature_detected!("avx2") {
+            facestream_test_support::skip("the_avx2_copy_equals_the_plain_one", "no AVX2 in this processor");
+            return;
+        }
+        let (w, h) = (37usize, 21usize);
+        let y: Vec<u8> = (0..w * h).map(|i| (i * 7919 % 256) as u8).collect();
+        let uv: Vec<u8> = (0..w.div_ceil(2) * 2 * h.div_ceil(2)).map(|i| (i * 104_729 % 256) as u8).collect();
+        let planes = Planes {
+            format: PixelFormat::Nv12,
+            width: w as u32,
+            height: h as u32,
+            y: &y,
+            y_stride: w,
+            u: &uv,
+            u_stride: w.div_ceil(2) * 2,
+            v: &[],
+            v_stride: 0,
+            full_range: false,
+            matrix: facestream_core::frame::ColorMatrix::Bt601,
+        };
+        let source = Source { planes: &planes, chroma_shift: 1 };
+        let columns = RowTaps::new(super::super::taps(w as u32, 53), 1, 2);
+        let rows: Vec<_> = super::super::taps(h as u32, 30).map(|(a, b, w)| (a, b, (w * 256.0) as u16)).collect();
+        let colours = Colours::new(false, true, 1.0 / 255.0);
+        let place = Place { width: 53, offset: (0, 0) };
+        let run = |wide: bool| {
+            let mut out = vec![0f32; 3 * 53 * 30];
+            let (r, rest) = out.split_at_mut(53 * 30);
+            let (g, b) = rest.split_at_mut(53 * 30);
+            let mut scratch = Scratch::default();
+            if wide {
+                // SAFETY: AVX2 was asked for above.
+                #[allow(unsafe_code)]
+                unsafe {
+                    convert_avx2(&source, &columns, &rows, &colours, place, [r, g, b], &mut scratch);
+                }
+            } else {
+                convert_any(&source, &columns, &rows, &colours, place, [r, g, b], &mut scratch);
+            }
+            out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false));
+    }
+}
