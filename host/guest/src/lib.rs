@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Guests: WebAssembly components that track, score and format, one set a camera, in a sandbox each.
+//!
+//! Owns everything about WebAssembly: the engine, what components may import, limits, validation of what they return,
+//! restarts, hot swap with state, the store of components. The only crate that depends on wasmtime, and no type of
+//! wasmtime is in its interface. Must not know RTSP, decoders, models, Kafka or HTTP.
+//!
+//! ```text
+//! bytes ─► GuestComponent::load ─► GuestFactory::prepare ─► CameraGuests::{process, tick, flush, commit_swap, status}
+//!          (inspect, compile,       (instantiate,            (on the camera's worker thread)
+//!           cache, link)             configure, self-test)
+//! ```
+#![deny(unsafe_code)]
+
+mod bindings;
+mod cache;
+mod component;
+pub mod config;
+mod convert;
+mod digest;
+mod engine;
+mod error;
+mod formatter;
+mod host;
+mod instance;
+mod ledger;
+mod scorer;
+mod slot;
+mod slots;
+mod store;
+mod tracker;
+mod validate;
+
+pub use component::{ComponentInfo, GuestComponent, WIT_VERSIONS, inspect};
+pub use config::{GuestConfig, GuestLimits, RestartConfig};
+pub use convert::Snapshot;
+pub use digest::Digest;
+pub use engine::GuestEngine;
+pub use error::{EngineError, GuestFailure, LoadError, Refusal, StoreError, SwapError};
+pub use formatter::{FormatEvent, FormatterGuest, Interest, WrittenMessage};
+pub use instance::{CallStats, GuestEnv};
+pub use scorer::ScorerGuest;
+pub use slots::{CameraGuests, GuestFactory, GuestSet, Outcome, PreparedGuest, SlotGuest};
+pub use store::{GuestStore, StoredGuest};
+pub use tracker::TrackerGuest;

@@ -1,0 +1,203 @@
+//! The WebAssembly engine: which features are on, how instances are pooled, how time is cut into ticks, what is kept
+//! compiled on disk.
+//!
+//! Owns wasmtime's configuration and the ticker thread. Must not know slots or cameras.
+//!
+//! Pool. Each instance reserves 4 GiB of address space per memory plus guard, so that bounds are kept by page
+//! protection instead of checks in code; only touched pages cost memory. `max_instances` = 1000 with one memory each
+//! (two at most) reserves 2000 × 4 GiB = 8 TiB of the 128 TiB that x86-64 and aarch64 give. Tables: two a component
+//! (its own and the one of the adapter that wit-component makes), 20,000 elements × 8 bytes each at most.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::cache::CompiledCache;
+use crate::config::GuestConfig;
+use crate::error::EngineError;
+
+/// Length of an epoch tick: the resolution of deadlines.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// Version of wasmtime, part of the cache key beside wasmtime's own compatibility hash.
+const WASMTIME_LTS: &str = "wasmtime-48";
+
+/// Core instances in one component: wit-component makes 3 (guest, shim, fix-ups) or 4 (an adapter for WASI 0.1);
+/// componentize-py links one per shared library of CPython.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 60;
+
+/// Memories in one component: the guest's, and one that an adapter may bring.
+const MEMORIES_PER_COMPONENT: u32 = 2;
+
+/// Tables in one component.
+const TABLES_PER_COMPONENT: u32 = 8;
+
+/// One engine a process: compiles components and makes instances. Cheap to clone.
+#[derive(Clone)]
+pub struct GuestEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    config: GuestConfig,
+    cache: Option<CompiledCache>,
+    _ticker: Ticker,
+}
+
+impl std::fmt::Debug for GuestEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestEngine").field("max_instances", &self.inner.config.max_instances).finish_non_exhaustive()
+    }
+}
+
+impl GuestEngine {
+    /// Makes the engine and starts its ticker thread, which ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// When the pool's address space cannot be reserved or the processor lacks something that is needed.
+    pub fn new(config: &GuestConfig) -> Result<Self, EngineError> {
+        let wasmtime = wasmtime_config(config);
+        let engine = Engine::new(&wasmtime).map_err(|e| EngineError(format!("{e:#}")))?;
+        let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility(&engine)));
+        let ticker = Ticker::start(engine.clone())?;
+        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, _ticker: ticker }) })
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &GuestConfig {
+        &self.inner.config
+    }
+
+    /// Guest instances that live right now, over all cameras: for metrics and leak tests.
+    #[must_use]
+    pub fn live_instances(&self) -> u64 {
+        self.inner.engine.pooling_allocator_metrics().map_or(0, |m| m.component_instances())
+    }
+
+    pub(crate) fn wasmtime(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn cache(&self) -> Option<&CompiledCache> {
+        self.inner.cache.as_ref()
+    }
+}
+
+/// Everything that decides whether machine code of one engine runs on another.
+fn compatibility(engine: &Engine) -> String {
+    struct HashInto(Sha256);
+    impl std::hash::Hasher for HashInto {
+        fn finish(&self) -> u64 {
+            0 // Not asked for: the digest is read instead.
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut hasher = HashInto(Sha256::new());
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+    let digest = hasher.0.finalize();
+    format!("{WASMTIME_LTS}-{}", crate::digest::hex(&digest[..8]))
+}
+
+fn wasmtime_config(config: &GuestConfig) -> Config {
+    let mut c = Config::new();
+    c.wasm_component_model(true);
+    // Off: what guests do not need. Fewer features, fewer advisories that apply. Threads, garbage collection and
+    // exceptions are not even compiled in (features of the crate wasmtime), component async neither.
+    c.concurrency_support(false);
+    c.shared_memory(false);
+    c.wasm_memory64(false);
+    c.wasm_multi_memory(false);
+    c.wasm_tail_call(false);
+    c.wasm_relaxed_simd(false);
+    c.wasm_wide_arithmetic(false);
+    c.wasm_custom_page_sizes(false);
+    // Same bits on every machine: output of a file must not depend on which NaN a processor makes.
+    c.cranelift_nan_canonicalization(true);
+    c.cranelift_opt_level(OptLevel::Speed);
+    c.parallel_compilation(true);
+    c.memory_init_cow(true);
+    c.epoch_interruption(true);
+    c.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
+    c.max_wasm_stack(512 * 1024);
+
+    let n = config.max_instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(n);
+    pool.total_core_instances(n.saturating_mul(8).max(CORE_INSTANCES_PER_COMPONENT * 4));
+    pool.total_memories(n.saturating_mul(MEMORIES_PER_COMPONENT));
+    pool.total_tables(n.saturating_mul(3).max(TABLES_PER_COMPONENT * 4));
+    pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT);
+    pool.max_memories_per_component(MEMORIES_PER_COMPONENT);
+    pool.max_tables_per_component(TABLES_PER_COMPONENT);
+    pool.max_memories_per_module(1);
+    pool.max_tables_per_module(4);
+    pool.max_memory_size(usize::try_from(config.largest_memory_bytes).unwrap_or(usize::MAX));
+    pool.table_elements(20_000);
+    pool.max_core_instance_size(4 * 1024 * 1024);
+    pool.max_component_instance_size(4 * 1024 * 1024);
+    // Slots that no longer run keep no memory: a guest that once used 64 MiB must not cost them after it was removed.
+    pool.linear_memory_keep_resident(0);
+    pool.table_keep_resident(0);
+    pool.max_unused_warm_slots(32);
+    // Freed at once, not in batches: memory is back when the instance is gone.
+    pool.decommit_batch_size(1);
+    c.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    c
+}
+
+/// Advances the engine's epoch every [`TICK`]. A late tick only makes a deadline later, never earlier.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> Result<Self, EngineError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("guest-ticker".to_owned())
+            .spawn(move || {
+                while !seen.load(Ordering::Relaxed) {
+                    std::thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(|e| EngineError(format!("starting the ticker thread: {e}")))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic; and if it did, there is nothing left to stop.
+            let _joined = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ticker_ends_with_the_engine() {
+        let engine = GuestEngine::new(&GuestConfig { max_instances: 4, ..GuestConfig::default() }).unwrap();
+        let stop = Arc::clone(&engine.inner._ticker.stop);
+        drop(engine.clone());
+        assert!(!stop.load(Ordering::Relaxed), "a clone still needs it");
+        drop(engine);
+        assert!(stop.load(Ordering::Relaxed));
+        assert_eq!(Arc::strong_count(&stop), 1, "the thread has gone and given its handle back");
+    }
+}

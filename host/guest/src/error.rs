@@ -1,0 +1,272 @@
+//! What can go wrong with guests, in words for the person who has to do something about it.
+//!
+//! Owns the error types of this crate. wasmtime's own types do not appear in them: no other crate knows wasmtime.
+
+use std::path::PathBuf;
+
+use facestream_core::guest::SlotKind;
+
+/// Why a component was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// More bytes than are accepted.
+    #[error("the component has {bytes} bytes; at most {limit} are accepted (guests.max_component_bytes)")]
+    TooBig {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not WebAssembly.
+    #[error("not a WebAssembly component: the file does not begin with the bytes `\\0asm`")]
+    NotWasm,
+    /// A core module.
+    #[error(
+        "a plain WebAssembly module, not a component: build with `cargo build --target wasm32-wasip2`, or turn it into a component with `wasm-tools component new`"
+    )]
+    PlainModule,
+    /// Machine code.
+    #[error(
+        "precompiled machine code is not accepted, because it cannot be verified: send the WebAssembly component itself"
+    )]
+    Precompiled,
+    /// Cut off, damaged, or using a feature that is switched off.
+    #[error("the component is truncated, damaged or uses a WebAssembly feature that is off here: {0}")]
+    Malformed(String),
+    /// Imports something that guests do not get.
+    #[error("the component imports `{import}`, which guests do not get: {why}")]
+    ImportRefused {
+        /// Name of the import.
+        import: String,
+        /// Why, or what is allowed.
+        why: String,
+    },
+    /// Written for another version of the contract.
+    #[error(
+        "the component speaks facestream:analytics {found} (`{name}`), this host speaks {supported}: rebuild the guest against the host's WIT package"
+    )]
+    WitVersion {
+        /// The import or export.
+        name: String,
+        /// Version found.
+        found: String,
+        /// Versions spoken here.
+        supported: &'static str,
+    },
+    /// Exports none of the interfaces of a guest.
+    #[error(
+        "the component exports none of facestream:analytics/tracking, scoring and formatting; its exports: {found}"
+    )]
+    NoExport {
+        /// What it does export.
+        found: String,
+    },
+    /// Exports more than one of them.
+    #[error("the component exports {0}: one guest fills one slot; build a component for each")]
+    SeveralExports(String),
+    /// The names fit but the types or functions do not.
+    #[error("the component's {kind} interface is not that of facestream:analytics 0.1: {problem}")]
+    Mismatch {
+        /// Slot it is for.
+        kind: SlotKind,
+        /// Which function or type.
+        problem: String,
+    },
+    /// The compiler refused.
+    #[error("the component could not be compiled: {0}")]
+    Compile(String),
+}
+
+/// How a guest failed in a call. The instance is given up, except after `Refused`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum GuestFailure {
+    /// It trapped: panic, out-of-bounds access, stack overflow, misuse of a handle.
+    #[error("the guest trapped: {0}")]
+    Trap(String),
+    /// It ran longer than it may.
+    #[error(
+        "the guest ran past its deadline of {deadline_ms} ms of processor time ({wall_deadline_ms} ms on the wall)"
+    )]
+    Deadline {
+        /// Processor time allowed.
+        deadline_ms: u32,
+        /// Wall time allowed.
+        wall_deadline_ms: u32,
+    },
+    /// It wanted more memory than it may have, and trapped when it got none.
+    #[error("the guest needs more than its {limit_bytes} bytes of memory: {text}")]
+    Memory {
+        /// Memories and tables allowed, in sum.
+        limit_bytes: u64,
+        /// The trap.
+        text: String,
+    },
+    /// It returned nonsense.
+    #[error("the guest returned something impossible: {0}")]
+    Invalid(String),
+    /// It said no itself.
+    #[error("the guest refused: {0}")]
+    Refused(Refusal),
+    /// No instance could be made: the pool is exhausted (`guests.max_instances`), or the component's start-up failed.
+    #[error("no instance could be made: {0}")]
+    Instantiate(String),
+}
+
+impl GuestFailure {
+    /// One word for metrics: `trap`, `deadline`, `memory`, `invalid`, `refused`, `instantiate`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Deadline { .. } => "deadline",
+            Self::Memory { .. } => "memory",
+            Self::Invalid(_) => "invalid",
+            Self::Refused(_) => "refused",
+            Self::Instantiate(_) => "instantiate",
+        }
+    }
+}
+
+/// A guest's own error (`guest-error` in WIT).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The settings are wrong.
+    #[error("its settings are wrong: {0}")]
+    InvalidConfig(String),
+    /// It cannot read this state.
+    #[error("it cannot read this state: {0}")]
+    UnsupportedSnapshot(String),
+    /// Something else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why a swap did not happen. The guest that ran before still runs.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SwapError {
+    /// The component is for another slot.
+    #[error("`{guest}` is a {found}, it cannot fill the {wanted} slot")]
+    WrongSlot {
+        /// Reference asked for.
+        guest: String,
+        /// What it is.
+        found: SlotKind,
+        /// What was asked for.
+        wanted: SlotKind,
+    },
+    /// The new guest refused its settings, failed its self-test or could not be made.
+    #[error("the new {slot} `{guest}` did not start: {failure}")]
+    Start {
+        /// Slot.
+        slot: SlotKind,
+        /// Reference asked for.
+        guest: String,
+        /// What happened.
+        failure: GuestFailure,
+    },
+    /// The new guest failed to take over the state.
+    #[error("the new {slot} `{guest}` could not take over the state, so the old one was put back: {failure}")]
+    Restore {
+        /// Slot.
+        slot: SlotKind,
+        /// Reference asked for.
+        guest: String,
+        /// What happened.
+        failure: GuestFailure,
+    },
+}
+
+/// What can go wrong with the store of guests.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A reference that names nothing.
+    #[error("no guest `{reference}`; known: {known}")]
+    NotFound {
+        /// What was asked for.
+        reference: String,
+        /// Names there are.
+        known: String,
+    },
+    /// Not a name, `name@version` or `sha256:<64 hex digits>`.
+    #[error(
+        "`{0}` is no guest reference; expected NAME, NAME@VERSION or sha256:<64 hex digits>, names of a-z 0-9 . _ -"
+    )]
+    BadReference(String),
+    /// The name and version stand for other bytes already.
+    #[error("{name}@{version} is already {digest}; versions do not change: choose another version")]
+    VersionTaken {
+        /// Name.
+        name: String,
+        /// Version.
+        version: String,
+        /// What it stands for.
+        digest: String,
+    },
+    /// The component was refused.
+    #[error("guest `{guest}` refused: {error}")]
+    Load {
+        /// Name or digest.
+        guest: String,
+        /// Why.
+        #[source]
+        error: LoadError,
+    },
+    /// The stored bytes do not have the digest they are filed under.
+    #[error(
+        "{path} does not have the digest it is filed under: it was changed or damaged on disk; push the guest again"
+    )]
+    DigestMismatch {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The index of names cannot be read.
+    #[error("the index of guests {path} is damaged ({problem}); restore it, or delete it and push the guests again")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Reading or writing failed.
+    #[error("{doing} {path}: {error}")]
+    Io {
+        /// `reading`, `writing` …
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+/// Why the engine could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the WebAssembly engine could not be made ({0}); a limit on address space (`ulimit -v`) is a common cause: lower guests.max_instances or lift it"
+)]
+pub struct EngineError(pub String);
+
+/// Text from a guest made fit for status and logs: control characters escaped, at most so many bytes and an ellipsis.
+pub(crate) fn one_line(text: &str, max_bytes: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max_bytes));
+    for c in text.chars() {
+        if out.len() >= max_bytes {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn control_characters_do_not_reach_the_log() {
+        assert_eq!(one_line("a\nb\u{1b}[1m", 100), "a\\nb\\u{1b}[1m");
+        assert_eq!(one_line("aaaaaaaaaaaa", 4), "aaaa…");
+    }
+}

@@ -1,0 +1,221 @@
+//! Memory and time that a guest may use.
+//!
+//! Owns the count of memory over all memories and tables of an instance, and the decision whether a call is over its
+//! time. Must not know what the call was for.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::config::GuestLimits;
+use crate::engine::TICK;
+
+/// Bytes that one table element takes.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+
+/// Limits the sum of all memories and tables: a limit for each alone is doubled by a guest with two memories.
+#[derive(Debug)]
+pub(crate) struct MemoryLimiter {
+    used: u64,
+    limit: u64,
+    /// The latest growth, to be taken back when the allocator fails it after all.
+    pending: u64,
+    /// Whether the guest was refused memory since this was last cleared: tells why it trapped.
+    pub(crate) denied: bool,
+}
+
+impl MemoryLimiter {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { used: 0, limit, pending: 0, denied: false }
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Bytes allowed.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    fn grow(&mut self, by: u64) -> bool {
+        match self.used.checked_add(by) {
+            Some(sum) if sum <= self.limit => {
+                self.used = sum;
+                self.pending = by;
+                true
+            }
+            _ => {
+                self.denied = true;
+                self.pending = 0;
+                false
+            }
+        }
+    }
+
+    fn undo(&mut self) {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.pending));
+        self.denied = true;
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|max| desired > max) {
+            // The guest's own maximum, or the pool's: it would fail anyway, without our count being undone.
+            self.denied = true;
+            self.pending = 0;
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current) as u64))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|max| desired > max) {
+            self.denied = true;
+            self.pending = 0;
+            return Ok(false);
+        }
+        Ok(self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+}
+
+/// Decides at an epoch whether the running call goes on.
+///
+/// The budget is *processor* time: on a machine whose cores are all busy a guest's thread can be kept off them for
+/// longer than its whole budget, which is no fault of the guest. A loop uses processor time as fast as the wall clock
+/// runs, so it is still cut within two ticks. A ceiling on wall time bounds the rest.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    call: Budget,
+    start: Budget,
+    active: Budget,
+    cpu_at_start: Duration,
+    began: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    cpu: Duration,
+    wall: Duration,
+}
+
+/// Which budget a call runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    /// Instantiation and the first `configure`.
+    Start,
+    /// Everything else.
+    Frame,
+}
+
+impl Deadline {
+    pub(crate) fn new(limits: &GuestLimits) -> Self {
+        let ms = |v: u32| Duration::from_millis(v.into());
+        let call = Budget { cpu: ms(limits.deadline_ms), wall: ms(limits.wall_deadline_ms) };
+        let start = ms(limits.start_deadline_ms);
+        let start = Budget { cpu: start, wall: start.saturating_mul(5) };
+        Self { call, start, active: call, cpu_at_start: Duration::ZERO, began: Instant::now() }
+    }
+
+    /// Begins a call; returns the ticks to the first check.
+    pub(crate) fn begin(&mut self, kind: CallKind) -> u64 {
+        self.active = match kind {
+            CallKind::Start => self.start,
+            CallKind::Frame => self.call,
+        };
+        self.cpu_at_start = thread_cpu_time();
+        self.began = Instant::now();
+        ticks(self.active.cpu)
+    }
+
+    /// Wall time since the call began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Milliseconds allowed in the call that runs: of processor, of wall time.
+    pub(crate) fn allowed_ms(&self) -> (u32, u32) {
+        let ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        (ms(self.active.cpu), ms(self.active.wall))
+    }
+
+    /// At the end of the ticks: over, or so many more.
+    pub(crate) fn check(&self) -> UpdateDeadline {
+        decide(self.active, thread_cpu_time().saturating_sub(self.cpu_at_start), self.began.elapsed())
+    }
+}
+
+fn decide(budget: Budget, cpu: Duration, wall: Duration) -> UpdateDeadline {
+    let left = budget.cpu.saturating_sub(cpu).min(budget.wall.saturating_sub(wall));
+    // Less than half a tick left is over: ticks and clocks do not agree to the microsecond.
+    if left < TICK / 2 { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(ticks(left)) }
+}
+
+fn ticks(time: Duration) -> u64 {
+    // One more, because the current tick is already under way.
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX / 2).saturating_add(1)
+}
+
+/// Processor time of this thread.
+fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the kernel fills.
+    #[allow(unsafe_code)]
+    let rc = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if rc != 0 {
+        // No such clock (a very old kernel): zero stands still, so that the wall ceiling decides.
+        return Duration::ZERO;
+    }
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_limit() {
+        let mut limiter = MemoryLimiter::new(3 * 65_536);
+        assert!(limiter.memory_growing(0, 65_536, None).unwrap());
+        assert!(limiter.memory_growing(0, 65_536, None).unwrap(), "a second memory");
+        assert!(!limiter.denied);
+        assert!(!limiter.table_growing(0, 8193, None).unwrap(), "8193 elements are 8 bytes more than is left");
+        assert!(limiter.denied);
+        assert!(limiter.table_growing(0, 8192, None).unwrap());
+        assert_eq!(limiter.used(), 3 * 65_536);
+        limiter.table_grow_failed(wasmtime::Error::msg("no slot")).unwrap();
+        assert_eq!(limiter.used(), 2 * 65_536);
+    }
+
+    #[test]
+    fn waiting_threads_get_more_ticks_and_busy_ones_do_not() {
+        let budget = Budget { cpu: Duration::from_millis(20), wall: Duration::from_millis(400) };
+        let ms = Duration::from_millis;
+        assert!(matches!(decide(budget, ms(20), ms(21)), UpdateDeadline::Interrupt));
+        assert!(matches!(decide(budget, ms(5), ms(21)), UpdateDeadline::Continue(16)));
+        assert!(matches!(decide(budget, ms(5), ms(400)), UpdateDeadline::Interrupt), "the wall ceiling");
+        assert!(matches!(decide(budget, ms(0), ms(395)), UpdateDeadline::Continue(6)));
+    }
+
+    #[test]
+    fn processor_time_of_a_thread_moves_on() {
+        let before = thread_cpu_time();
+        let mut x = 1_u64;
+        while thread_cpu_time() <= before {
+            x = std::hint::black_box(x.wrapping_mul(3));
+        }
+        assert!(thread_cpu_time() > before);
+    }
+}

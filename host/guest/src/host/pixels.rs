@@ -1,0 +1,146 @@
+//! The `pixels` interface: frames lent for a call, crops that a guest owns.
+//!
+//! Owns the mapping of requests to `facestream-pixels` and the budget of crop bytes. Must not convert pixels itself.
+
+use std::sync::Arc;
+
+use facestream_core::{Picture, PictureError, Quality, Rect};
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::HostState;
+use crate::bindings::pixels::{self as wit, CropOptions, GrayImage, PixelError, RgbImage};
+use crate::bindings::types;
+use crate::bindings::{HeldCrop, LentFrame};
+use crate::convert;
+
+type Pixels<T> = Result<std::result::Result<T, PixelError>>;
+
+impl wit::Host for HostState {}
+
+impl wit::HostFrame for HostState {
+    fn crop(
+        &mut self,
+        frame: Resource<LentFrame>,
+        area: types::Rect,
+        options: CropOptions,
+    ) -> Pixels<Resource<HeldCrop>> {
+        let picture = Arc::clone(&self.table.get(&frame)?.picture);
+        let Some(area) = widened(convert::rect_from_wit(area), options.margin) else {
+            return Ok(Err(PixelError::OutOfFrame));
+        };
+        let crop = match picture.crop(area, options.max_side) {
+            Ok(crop) => crop,
+            Err(e) => return Ok(Err(pixel_error(&e))),
+        };
+        Ok(self.hand_crop(crop)?.ok_or(PixelError::OverBudget))
+    }
+
+    fn measure(&mut self, frame: Resource<LentFrame>, area: types::Rect) -> Pixels<wit::Quality> {
+        let picture = &self.table.get(&frame)?.picture;
+        Ok(measure(picture, convert::rect_from_wit(area)).map(convert::quality_to_wit))
+    }
+
+    fn luma(&mut self, frame: Resource<LentFrame>, max_side: u32) -> Pixels<GrayImage> {
+        let picture = &self.table.get(&frame)?.picture;
+        Ok(luma(picture, max_side))
+    }
+
+    fn drop(&mut self, frame: Resource<LentFrame>) -> Result<()> {
+        // Guests only ever borrow frames, so that the component model never calls this; an own handle cannot exist.
+        self.table.delete(frame)?;
+        Ok(())
+    }
+}
+
+impl wit::HostCrop for HostState {
+    fn size(&mut self, crop: Resource<HeldCrop>) -> Result<(u32, u32)> {
+        let picture = &self.table.get(&crop)?.picture;
+        Ok((picture.width(), picture.height()))
+    }
+
+    fn measure(&mut self, crop: Resource<HeldCrop>) -> Result<wit::Quality> {
+        let picture = &self.table.get(&crop)?.picture;
+        // The interface has no error here, and a crop in host memory gives none.
+        measure(picture, whole(picture))
+            .map(convert::quality_to_wit)
+            .map_err(|e| wasmtime::Error::msg(format!("measuring a crop: {e:?}")))
+    }
+
+    fn luma(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<GrayImage> {
+        let picture = &self.table.get(&crop)?.picture;
+        Ok(luma(picture, max_side))
+    }
+
+    fn rgb(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<RgbImage> {
+        let picture = &self.table.get(&crop)?.picture;
+        Ok(with_planes(picture, |planes| {
+            let image = facestream_pixels::rgb(planes, max_side).map_err(|e| pixel_error(&e))?;
+            Ok(RgbImage { width: image.width, height: image.height, data: image.data })
+        }))
+    }
+
+    fn jpeg(&mut self, crop: Resource<HeldCrop>, quality: u8) -> Pixels<Vec<u8>> {
+        let picture = &self.table.get(&crop)?.picture;
+        if !(1..=100).contains(&quality) {
+            return Ok(Err(PixelError::Failed(format!("JPEG quality {quality} is not from 1 to 100"))));
+        }
+        Ok(with_planes(picture, |planes| {
+            facestream_pixels::jpeg(planes, quality).map_err(|e| PixelError::Failed(e.to_string()))
+        }))
+    }
+
+    fn drop(&mut self, crop: Resource<HeldCrop>) -> Result<()> {
+        self.take_crop(crop)?;
+        Ok(())
+    }
+}
+
+/// The rectangle with its margin, when both make sense. A margin of ten times the object's size is a mistake.
+fn widened(area: Rect, margin: f32) -> Option<Rect> {
+    (area.is_valid() && margin.is_finite() && (0.0..=10.0).contains(&margin)).then(|| area.with_margin(margin))
+}
+
+fn whole(picture: &Arc<dyn Picture>) -> Rect {
+    Rect { x: 0.0, y: 0.0, width: picture.width() as f32, height: picture.height() as f32 }
+}
+
+fn measure(picture: &Arc<dyn Picture>, area: Rect) -> std::result::Result<Quality, PixelError> {
+    match picture.planes() {
+        Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
+        // On a device: read back the part that counts.
+        None => {
+            let part = picture.crop(area, 0).map_err(|e| pixel_error(&e))?;
+            with_planes(&part, |planes| facestream_pixels::measure(planes, whole(&part)).map_err(|e| pixel_error(&e)))
+        }
+    }
+}
+
+fn luma(picture: &Arc<dyn Picture>, max_side: u32) -> std::result::Result<GrayImage, PixelError> {
+    with_planes(picture, |planes| {
+        let image = facestream_pixels::luma(planes, max_side).map_err(|e| pixel_error(&e))?;
+        Ok(GrayImage { width: image.width, height: image.height, data: image.data })
+    })
+}
+
+/// Runs `f` on the picture's planes, read back from the device first where it lies on one.
+fn with_planes<T>(
+    picture: &Arc<dyn Picture>,
+    f: impl FnOnce(facestream_core::Planes<'_>) -> std::result::Result<T, PixelError>,
+) -> std::result::Result<T, PixelError> {
+    if let Some(planes) = picture.planes() {
+        return f(planes);
+    }
+    let copy = picture.crop(whole(picture), 0).map_err(|e| pixel_error(&e))?;
+    match copy.planes() {
+        Some(planes) => f(planes),
+        None => Err(PixelError::Failed("the picture cannot be read from its device".to_owned())),
+    }
+}
+
+fn pixel_error(error: &PictureError) -> PixelError {
+    match error {
+        PictureError::OutOfFrame { .. } => PixelError::OutOfFrame,
+        PictureError::Device(text) => PixelError::Failed(text.clone()),
+    }
+}

@@ -1,0 +1,184 @@
+//! One instance of a guest in a store of its own: calls under deadline and limits, failures told apart.
+//!
+//! Owns the store and the rule that an instance that failed is never called again. Must not know what a call means:
+//! `tracker`, `scorer` and `formatter` do.
+
+use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, FrameInfo};
+use wasmtime::{Store, Trap};
+
+use crate::bindings::types;
+use crate::component::GuestComponent;
+use crate::config::GuestLimits;
+use crate::digest::Digest;
+use crate::error::{GuestFailure, Refusal};
+use crate::host::limits::CallKind;
+use crate::host::{GuestTime, HostState};
+
+/// Longest text of a trap that is kept: message and backtrace.
+const MAX_TRAP_TEXT: usize = 4096;
+
+/// What an instance is told about where it runs.
+#[derive(Clone, Debug)]
+pub struct GuestEnv {
+    /// The camera it works for.
+    pub camera: CameraId,
+    /// Name under which its log lines appear.
+    pub guest: String,
+    /// What it may use.
+    pub limits: GuestLimits,
+}
+
+/// How much calls cost, since the instance began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallStats {
+    /// Calls made.
+    pub calls: u64,
+    /// Nanoseconds on the wall in them.
+    pub nanoseconds: u64,
+}
+
+/// A store with one instance in it.
+pub(crate) struct Sandbox {
+    store: Store<HostState>,
+    digest: Digest,
+    env: GuestEnv,
+    dead: bool,
+    pub(crate) stats: CallStats,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("digest", &self.digest).field("dead", &self.dead).finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    pub(crate) fn new(component: &GuestComponent, slot: SlotKind, env: &GuestEnv) -> Self {
+        let state = HostState::new(&env.camera, slot, &env.guest, &env.limits);
+        let mut store = Store::new(component.engine().wasmtime(), state);
+        store.limiter(|state| &mut state.memory);
+        store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
+        store.set_hostcall_fuel(env.limits.transfer_bytes());
+        Self { store, digest: *component.digest(), env: env.clone(), dead: false, stats: CallStats::default() }
+    }
+
+    pub(crate) fn limits(&self) -> &GuestLimits {
+        &self.env.limits
+    }
+
+    /// Bytes of memories and tables.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.store.data().memory.used()
+    }
+
+    /// Bytes of crops that the guest holds.
+    pub(crate) fn crop_bytes(&self) -> u64 {
+        self.store.data().crops.held
+    }
+
+    /// Log lines written and left out.
+    pub(crate) fn log_lines(&self) -> (u64, u64) {
+        let log = &self.store.data().log;
+        (log.written, log.left_out)
+    }
+
+    /// Sets the time that the guest's clocks show in the next calls.
+    pub(crate) fn set_time(&mut self, frame: &FrameInfo) {
+        self.store.data_mut().time = GuestTime { monotonic_ns: frame.timestamp_ns, wall_ns: frame.captured_at_ns };
+    }
+
+    /// Moves the guest's clocks on to a later timestamp.
+    pub(crate) fn set_timestamp(&mut self, timestamp_ns: u64) {
+        let time = &mut self.store.data_mut().time;
+        let by = timestamp_ns.saturating_sub(time.monotonic_ns);
+        time.monotonic_ns = time.monotonic_ns.saturating_add(by);
+        time.wall_ns = time.wall_ns.saturating_add(by);
+    }
+
+    /// What `configure` is told.
+    pub(crate) fn camera(&self, config: &serde_json::Value) -> types::Camera {
+        types::Camera {
+            id: self.env.camera.to_string(),
+            config: config.to_string(),
+            max_message_bytes: self.env.limits.max_message_bytes,
+        }
+    }
+
+    /// Makes the instance: `f` is the generated `instantiate`.
+    pub(crate) fn instantiate<R>(
+        &mut self,
+        f: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
+    ) -> Result<R, GuestFailure> {
+        self.run(CallKind::Start, f).map_err(|failure| match failure {
+            GuestFailure::Trap(text) => GuestFailure::Instantiate(text),
+            other => other,
+        })
+    }
+
+    /// Calls an exported function that answers `result<T, guest-error>`.
+    pub(crate) fn call<R>(
+        &mut self,
+        kind: CallKind,
+        f: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<Result<R, types::GuestError>>,
+    ) -> Result<R, GuestFailure> {
+        let answer = self.run(kind, f)?;
+        answer.map_err(|e| GuestFailure::Refused(Refusal::from(e)))
+    }
+
+    /// Runs something with the store outside of guest code (handles in and out).
+    pub(crate) fn host<R>(&mut self, f: impl FnOnce(&mut HostState) -> wasmtime::Result<R>) -> Result<R, GuestFailure> {
+        f(self.store.data_mut()).map_err(|e| {
+            self.dead = true;
+            GuestFailure::Invalid(text_of(&e))
+        })
+    }
+
+    fn run<R>(
+        &mut self,
+        kind: CallKind,
+        f: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
+    ) -> Result<R, GuestFailure> {
+        if self.dead {
+            return Err(GuestFailure::Trap("this instance failed before and is not called again".to_owned()));
+        }
+        let state = self.store.data_mut();
+        state.memory.denied = false;
+        let ticks = state.deadline.begin(kind);
+        self.store.set_epoch_deadline(ticks);
+        let result = f(&mut self.store);
+        let state = self.store.data();
+        let elapsed = u64::try_from(state.deadline.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.stats.calls += 1;
+        self.stats.nanoseconds = self.stats.nanoseconds.saturating_add(elapsed);
+        result.map_err(|e| {
+            // After a trap the instance's memory is in an unknown state; wasmtime would refuse to enter it too.
+            self.dead = true;
+            self.failure(&e)
+        })
+    }
+
+    fn failure(&self, error: &wasmtime::Error) -> GuestFailure {
+        let state = self.store.data();
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            let (deadline_ms, wall_deadline_ms) = state.deadline.allowed_ms();
+            return GuestFailure::Deadline { deadline_ms, wall_deadline_ms };
+        }
+        let text = text_of(error);
+        if state.memory.denied {
+            return GuestFailure::Memory { limit_bytes: state.memory.limit(), text };
+        }
+        GuestFailure::Trap(text)
+    }
+}
+
+/// Message, causes and wasm backtrace, bounded.
+fn text_of(error: &wasmtime::Error) -> String {
+    let mut text = format!("{error:?}");
+    if text.len() > MAX_TRAP_TEXT {
+        let end = (0..=MAX_TRAP_TEXT).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! A tracker guest: detections in, tracks out.
+
+use facestream_core::guest::SlotKind;
+use facestream_core::{Affine, Detection, FrameInfo, Track, TrackUpdate};
+
+use crate::bindings::{tracker, types};
+use crate::component::{GuestComponent, Pre};
+use crate::convert::{self, Snapshot};
+use crate::error::GuestFailure;
+use crate::host::limits::CallKind;
+use crate::instance::{GuestEnv, Sandbox};
+use crate::validate;
+
+/// One instance of a tracker, for one camera.
+#[derive(Debug)]
+pub struct TrackerGuest {
+    pub(crate) sandbox: Sandbox,
+    exports: Exports,
+    scratch: Vec<types::Detection>,
+}
+
+struct Exports(tracker::Tracker);
+
+impl std::fmt::Debug for Exports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tracker")
+    }
+}
+
+impl TrackerGuest {
+    /// A fresh instance; `configure` comes next.
+    ///
+    /// # Errors
+    /// When the component is no tracker, the pool is exhausted or its start-up code fails.
+    pub fn instantiate(component: &GuestComponent, env: &GuestEnv) -> Result<Self, GuestFailure> {
+        let Pre::Tracker(pre) = &component.pre else { return Err(wrong_slot(SlotKind::Tracker, component)) };
+        let mut sandbox = Sandbox::new(component, SlotKind::Tracker, env);
+        let exports = Exports(sandbox.instantiate(|store| pre.instantiate(store))?);
+        Ok(Self { sandbox, exports, scratch: Vec::new() })
+    }
+
+    /// Settings: first call of a fresh instance, later new settings with state kept.
+    ///
+    /// # Errors
+    /// `Refused(InvalidConfig)` from the guest; any other failure.
+    pub fn configure(&mut self, config: &serde_json::Value) -> Result<(), GuestFailure> {
+        let camera = self.sandbox.camera(config);
+        let guest = self.exports.0.facestream_analytics_tracking();
+        self.sandbox.call(CallKind::Start, |store| guest.call_configure(store, &camera))
+    }
+
+    /// One analysed frame. The answer is checked by itself (numbers, counts, ids once); against the camera's history
+    /// it is checked by the slot.
+    ///
+    /// # Errors
+    /// Any failure; all but `Refused` end the instance.
+    pub fn advance(
+        &mut self,
+        frame: &FrameInfo,
+        detections: &[Detection],
+        motion: Option<Affine>,
+    ) -> Result<TrackUpdate, GuestFailure> {
+        self.sandbox.set_time(frame);
+        self.scratch.clear();
+        self.scratch.extend(detections.iter().map(convert::detection_to_wit));
+        let guest = self.exports.0.facestream_analytics_tracking();
+        let (scratch, info) = (&self.scratch, convert::frame_to_wit(frame));
+        let motion = motion.map(convert::affine_to_wit);
+        let update = self.sandbox.call(CallKind::Frame, |store| guest.call_advance(store, info, scratch, motion))?;
+        let update =
+            TrackUpdate { tracks: update.tracks.iter().map(convert::track_from_wit).collect(), ended: update.ended };
+        validate::update(&update, frame, detections.len(), self.sandbox.limits()).map_err(GuestFailure::Invalid)?;
+        Ok(update)
+    }
+
+    /// Private state; the instance goes on unchanged.
+    ///
+    /// # Errors
+    /// Any failure.
+    pub fn save(&mut self) -> Result<Snapshot, GuestFailure> {
+        let guest = self.exports.0.facestream_analytics_tracking();
+        let snapshot = self.sandbox.call(CallKind::Frame, |store| guest.call_save(store))?;
+        let snapshot = convert::snapshot_from_wit(snapshot);
+        validate::snapshot(&snapshot, self.sandbox.limits()).map_err(GuestFailure::Invalid)?;
+        Ok(snapshot)
+    }
+
+    /// Takes over: private state where the guest knows the schema, else the live tracks.
+    ///
+    /// # Errors
+    /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
+    pub fn restore(&mut self, state: &Snapshot, tracks: &[Track]) -> Result<(), GuestFailure> {
+        let guest = self.exports.0.facestream_analytics_tracking();
+        let state = convert::snapshot_to_wit(state);
+        let tracks: Vec<_> = tracks.iter().map(convert::track_to_wit).collect();
+        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state, &tracks))
+    }
+}
+
+pub(crate) fn wrong_slot(wanted: SlotKind, component: &GuestComponent) -> GuestFailure {
+    GuestFailure::Instantiate(format!("{} is a {}, not a {wanted}", component.digest(), component.kind()))
+}
