@@ -21,7 +21,8 @@ use crate::ffi::BitstreamFilter;
 ///
 /// Times are those of the file, from 0: `timestamp_ns`, `received_ns` and `captured_at_ns` are all the presentation
 /// time, as if recording had begun at the Unix epoch, so that reading twice gives the same units. Elementary streams
-/// carry no times; theirs count up in decoding order at the declared rate (25 a second without one).
+/// carry no times; theirs count up in decoding order at the declared rate (25 a second without one). AVI has the times of
+/// decoding only.
 ///
 /// A file that ends in the middle gives all it has, then [`DecodeError::Truncated`] as the last item.
 pub struct ClipReader {
@@ -100,7 +101,7 @@ impl ClipReader {
 
     /// About how many pictures there are: the index's count, else length times rate.
     #[must_use]
-    pub fn frame_estimate(&self) -> Option<u64> {
+    pub fn frame_count_estimate(&self) -> Option<u64> {
         estimate(&self.demuxer)
     }
 

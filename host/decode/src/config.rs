@@ -15,7 +15,9 @@ pub enum Acceleration {
     Cpu,
 }
 
-/// What becomes of a live picture that the decoder could only conceal: lost slices, missing references.
+/// What becomes of a damaged live picture: one that the decoder says it could only conceal (H.264: lost slices, missing
+/// references, invalid bits), or that came right after lost packets and is no key frame. Damage inside an H.265 slice
+/// that no packet loss announces cannot be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DamagedFrames {

@@ -31,17 +31,34 @@ pub(crate) struct Demuxer {
     stream: usize,
     time_base: Rational,
     start: Option<i64>,
-    /// Whether the container gives timestamps.
-    pub(crate) timed: bool,
+    /// What the container's times say.
+    pub(crate) times: Times,
     /// Declared or estimated frames a second.
     pub(crate) frame_rate: Option<f64>,
     pub(crate) duration_ns: Option<u64>,
+    container_ns: Option<u64>,
     /// Pictures that the container's index declares (MP4); `None` where it has no such index.
     pub(crate) declared: Option<u64>,
     pub(crate) codec: Id,
     pub(crate) size: Option<(u32, u32)>,
     read: u64,
     corrupt: bool,
+    time_bases: Vec<Rational>,
+    /// The container's header declares where the longest stream ends.
+    end_declared: bool,
+    /// Where the latest packet of any stream ends.
+    end_ns: u64,
+}
+
+/// What a container's times say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// When a picture is shown.
+    Presentation,
+    /// When a picture is decoded; shown ones come in the same rhythm (AVI).
+    Decoding,
+    /// There are none (elementary streams).
+    None,
 }
 
 /// What reading a packet gave.
@@ -111,17 +128,29 @@ impl Demuxer {
             stream_duration = Some(best.duration()).filter(|&d| d > 0);
         }
         let format = input.format();
-        let timed = !format.name().split(',').any(|name| UNTIMED.contains(&name));
-        let container =
+        let is = |names: &[&str]| format.name().split(',').any(|name| names.contains(&name));
+        let times = match () {
+            () if is(&UNTIMED) => Times::None,
+            () if is(&["avi"]) => Times::Decoding,
+            () => Times::Presentation,
+        };
+        let timed = times != Times::None;
+        let end_declared = is(&["matroska", "flv"]);
+        let time_bases = input.streams().map(|s| s.time_base()).collect();
+        let container_ns =
             u64::try_from(input.duration()).ok().filter(|&d| d > 0 && timed).map(|us| us.saturating_mul(1000));
-        let duration_ns = stream_duration.filter(|_| timed).map(|d| to_ns(d, time_base)).or(container);
+        let duration_ns = stream_duration.filter(|_| timed).map(|d| to_ns(d, time_base)).or(container_ns);
         Ok(Self {
             stream,
             time_base,
             start,
-            timed,
+            times,
+            time_bases,
+            end_declared,
+            end_ns: 0,
             frame_rate,
             duration_ns,
+            container_ns,
             declared,
             codec,
             size,
@@ -151,14 +180,15 @@ impl Demuxer {
         1e9 / self.frame_rate.unwrap_or(FALLBACK_FPS)
     }
 
-    /// Presentation time of a packet from the stream's start; `None` where the container gives none.
+    /// Time of a packet from the stream's start, as `times` says; `None` where there is none.
     pub(crate) fn timestamp_ns(&mut self, packet: &Packet) -> Option<u64> {
-        if !self.timed {
-            return None;
-        }
-        let pts = packet.pts()?;
-        let start = *self.start.get_or_insert(pts);
-        Some(to_ns(pts.saturating_sub(start), self.time_base))
+        let time = match self.times {
+            Times::Presentation => packet.pts()?,
+            Times::Decoding => packet.dts()?,
+            Times::None => return None,
+        };
+        let start = *self.start.get_or_insert(time);
+        Some(to_ns(time.saturating_sub(start), self.time_base))
     }
 
     /// The next packet of the video stream.
@@ -168,9 +198,11 @@ impl Demuxer {
         loop {
             let mut packet = Packet::empty();
             match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() != self.stream => {}
-                Ok(()) if packet.size() == 0 => {}
                 Ok(()) => {
+                    self.note_end(&packet);
+                    if packet.stream() != self.stream || packet.size() == 0 {
+                        continue;
+                    }
                     self.read += 1;
                     self.corrupt = packet.flags().contains(packet::Flags::CORRUPT);
                     return Read::Packet(packet);
@@ -182,12 +214,27 @@ impl Demuxer {
         }
     }
 
+    fn note_end(&mut self, packet: &Packet) {
+        if let (Some(pts), Some(&base)) = (packet.pts(), self.time_bases.get(packet.stream())) {
+            self.end_ns = self.end_ns.max(to_ns(pts.saturating_add(packet.duration()), base));
+        }
+    }
+
     fn ended(&self) -> Read {
+        // A second: the slack that muxers leave between a declared and a real end.
+        let declared_end = self.container_ns.filter(|_| self.end_declared);
+        if let Some(declared) = declared_end.filter(|&d| self.end_ns.saturating_add(1_000_000_000) < d) {
+            let seconds = |ns: u64| ns as f64 / 1e9;
+            let (declared, end) = (seconds(declared), seconds(self.end_ns));
+            return Read::Broken(format!("its header declares {declared:.1} s, the data ends at {end:.1} s"));
+        }
         match self.declared {
             Some(declared) if self.read < declared => {
                 Read::Broken(format!("its index declares {declared} pictures, the data ends after {}", self.read))
             }
-            _ if self.corrupt && self.timed => Read::Broken("the data ends in the middle of a picture".to_owned()),
+            _ if self.corrupt && self.times != Times::None => {
+                Read::Broken("the data ends in the middle of a picture".to_owned())
+            }
             _ => Read::End,
         }
     }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use facestream_core::frame::{Frame, FrameInfo, Picture as _};
 use facestream_core::media::Codec;
-use facestream_core::metrics::{CameraMetrics, DropReason};
 
 use crate::clip::{codec_of, estimate};
 use crate::config::DecodeConfig;
-use crate::demux::{Demuxer, Read};
+use crate::demux::{Demuxer, Read, Times};
 use crate::engine::{Decoded, Engine};
 use crate::error::DecodeError;
 use crate::timeline::Timeline;
@@ -22,8 +21,8 @@ use crate::timeline::Timeline;
 ///
 /// `sequence` counts decoded frames from 0; `session` is 0. `timestamp_ns` is the presentation time from the stream's
 /// start (strictly increasing), and `captured_at_ns` the same, as if recording had begun at the Unix epoch: the same
-/// file gives the same frames on every run. Where a container carries no times (elementary streams, AVI with B-frames)
-/// frame n is at n divided by the declared rate, 25 a second without one.
+/// file gives the same frames on every run. In elementary streams, which carry no times, frame n is at n divided by the
+/// declared rate (25 a second without one).
 ///
 /// Frames that FFmpeg had to conceal are delivered too ([`FileSource::damaged`] counts them): no frame of a file is left
 /// out. Packets that give no frame are counted by [`FileSource::errors`]. A file that ends in the middle gives all it
@@ -34,12 +33,11 @@ pub struct FileSource {
     ready: VecDeque<Frame>,
     state: State,
     phase: Phase,
-    metrics: Arc<CameraMetrics>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Presentation times of packets sent, by tag (their order), until their frames come.
+    /// Times of packets sent, by tag (their order), until their frames come.
     times: VecDeque<(i64, Option<u64>)>,
     next_tag: i64,
     sequence: u64,
@@ -65,16 +63,11 @@ impl std::fmt::Debug for FileSource {
 }
 
 impl FileSource {
-    /// Opens a local file. Never a URL or a playlist. `metrics` hears of what could not be decoded (`decode-error`); the
-    /// caller counts the frames it takes.
+    /// Opens a local file. Never a URL or a playlist. The caller counts the frames it takes, and `errors`.
     ///
     /// # Errors
     /// When it is missing, empty, no video, without a video stream, too large, or of a coding without decoder.
-    pub fn open(
-        path: impl AsRef<Path>,
-        config: &DecodeConfig,
-        metrics: Arc<CameraMetrics>,
-    ) -> Result<Self, DecodeError> {
+    pub fn open(path: impl AsRef<Path>, config: &DecodeConfig) -> Result<Self, DecodeError> {
         let demuxer = Demuxer::open(path.as_ref())?;
         if let Some((width, height)) = demuxer.size
             && (width > config.max_width || height > config.max_height)
@@ -83,7 +76,7 @@ impl FileSource {
             return Err(DecodeError::TooLarge { width, height, max_width, max_height });
         }
         let engine = Engine::open(demuxer.codec, Some(demuxer.parameters()), config)?;
-        Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading, metrics })
+        Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading })
     }
 
     /// Coding of the video.
@@ -118,7 +111,7 @@ impl FileSource {
 
     /// About how many frames there are (for a progress bar): the index's count, else length times rate.
     #[must_use]
-    pub fn frame_estimate(&self) -> Option<u64> {
+    pub fn frame_count_estimate(&self) -> Option<u64> {
         estimate(&self.demuxer)
     }
 
@@ -136,23 +129,21 @@ impl FileSource {
 
     /// Reads one packet, or drains the decoder at the end.
     fn step(&mut self) -> Result<(), DecodeError> {
-        let Self { demuxer, engine, ready, state, phase, metrics } = self;
-        let (timed, period) = (demuxer.timed, demuxer.period_ns());
+        let Self { demuxer, engine, ready, state, phase } = self;
+        let (times, period) = (demuxer.times, demuxer.period_ns());
         match demuxer.next_packet() {
             Read::Packet(mut packet) => {
                 let tag = state.send(demuxer.timestamp_ns(&packet));
                 packet.set_pts(Some(tag));
                 packet.set_dts(Some(tag));
-                let mut out = |decoded| ready.push_back(state.frame(decoded, timed, period));
+                let mut out = |decoded| ready.push_back(state.frame(decoded, times, period));
                 let errors = engine.decode(&packet, &mut out)?;
                 state.errors += u64::from(errors);
-                metrics.dropped(DropReason::DecodeError, u64::from(errors));
             }
             end => {
-                let mut out = |decoded| ready.push_back(state.frame(decoded, timed, period));
+                let mut out = |decoded| ready.push_back(state.frame(decoded, times, period));
                 let errors = engine.drain(&mut out)?;
                 state.errors += u64::from(errors);
-                metrics.dropped(DropReason::DecodeError, u64::from(errors));
                 *phase = match end {
                     Read::Broken(reason) => {
                         let path = demuxer.path.clone();
@@ -178,11 +169,30 @@ impl State {
         tag
     }
 
-    fn frame(&mut self, decoded: Decoded, timed: bool, period_ns: f64) -> Frame {
+    fn time_of(&mut self, tag: Option<i64>) -> Option<u64> {
+        let at = self.times.iter().position(|&(t, _)| Some(t) == tag)?;
+        self.times.remove(at)?.1
+    }
+
+    /// The n-th frame shown has the n-th time of decoding. Times of packets that gave no frame are left behind once they
+    /// are further back than any decoder reorders.
+    fn next_time(&mut self, tag: Option<i64>) -> Option<u64> {
+        while let (Some(tag), Some(&(oldest, _))) = (tag, self.times.front())
+            && oldest < tag - 16
+        {
+            self.times.pop_front();
+        }
+        self.times.pop_front()?.1
+    }
+
+    fn frame(&mut self, decoded: Decoded, times: Times, period_ns: f64) -> Frame {
         let Decoded { picture, tag, damaged, .. } = decoded;
         self.damaged += u64::from(damaged);
-        let found = tag.and_then(|tag| self.times.iter().position(|&(t, _)| t == tag));
-        let time = found.and_then(|at| self.times.remove(at)).and_then(|(_, time)| time).filter(|_| timed);
+        let time = match times {
+            Times::Presentation => self.time_of(tag),
+            Times::Decoding => self.next_time(tag),
+            Times::None => None,
+        };
         let time = time.unwrap_or_else(|| (self.sequence as f64 * period_ns).round() as u64);
         let timestamp_ns = self.timeline.stamp(0, time, time);
         let info = FrameInfo {

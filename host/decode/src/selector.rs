@@ -2,43 +2,50 @@
 //!
 //! Owns `detect_fps`. Key-frame selection is the decoder's (`DecodeConfig::keyframes_only`): it saves the decoding too.
 
+use std::sync::Arc;
+
 use facestream_core::frame::FrameInfo;
+use facestream_core::metrics::{CameraMetrics, Counter};
+
+/// How early a frame may be for its slot: what cameras' timestamps are off by, and less than a frame of 100 a second.
+const JITTER_NS: u64 = 8_000_000;
 
 /// Picks frames so that their average rate is `detect_fps`, with no drift however long the camera runs.
 ///
-/// Time since the first frame is cut into slots of 1/`detect_fps`; the first frame of each slot is taken. A quarter of a
-/// slot is added to each time first, so that jitter around a slot's border does not lose a frame whose rate is just
-/// the wanted one. A pause is not made up for by a burst.
-///
-/// The caller counts what is not taken (`Counter::Skipped`).
-#[derive(Clone, Debug)]
+/// Time since the first frame is cut into slots of 1/`detect_fps`; the first frame of each slot is taken. Frames may come
+/// 8 ms early, so that unsteady timestamps around a slot's border do not lose a frame of a source whose rate is
+/// just the wanted one. A pause is not made up for by a burst.
+#[derive(Debug)]
 pub struct FrameSelector {
     /// Thousandths of a frame a second; `None` takes all.
     rate_milli: Option<u64>,
     start_ns: Option<u64>,
     last_slot: Option<u128>,
+    metrics: Arc<CameraMetrics>,
 }
 
 impl FrameSelector {
     /// `detect_fps`: `None`, or not a positive number: every frame is taken. Rates below 0.001 count as 0.001.
     #[must_use]
-    pub fn new(detect_fps: Option<f32>) -> Self {
+    pub fn new(detect_fps: Option<f32>, metrics: Arc<CameraMetrics>) -> Self {
         let rate_milli = detect_fps
             .filter(|fps| fps.is_finite() && *fps > 0.0)
             .map(|fps| ((f64::from(fps) * 1000.0).round() as u64).max(1));
-        Self { rate_milli, start_ns: None, last_slot: None }
+        Self { rate_milli, start_ns: None, last_slot: None, metrics }
     }
 
-    /// Whether this frame is to be analysed.
-    pub fn select(&mut self, info: &FrameInfo) -> bool {
+    /// Whether this frame is to be analysed; counts it as skipped (`Counter::Skipped`) when not.
+    pub fn take(&mut self, info: &FrameInfo) -> bool {
         let Some(rate) = self.rate_milli else { return true };
         let start = *self.start_ns.get_or_insert(info.timestamp_ns);
-        let since = u128::from(info.timestamp_ns.saturating_sub(start));
-        // A slot lasts 10^12 / rate nanoseconds; a quarter of it is 0.25 in units of slots.
-        let slot = (since * u128::from(rate) + 250_000_000_000) / 1_000_000_000_000;
+        let since = info.timestamp_ns.saturating_sub(start).saturating_add(JITTER_NS);
+        // A slot lasts 10^12 / rate nanoseconds; products fit 128 bits for any 64-bit time.
+        let slot = u128::from(since) * u128::from(rate) / 1_000_000_000_000;
         let taken = self.last_slot.is_none_or(|last| slot > last);
         if taken {
             self.last_slot = Some(slot);
+        } else {
+            self.metrics.add(Counter::Skipped, 1);
         }
         taken
     }
@@ -50,13 +57,16 @@ mod tests {
 
     /// How many of `frames` frames are taken.
     fn run(detect: Option<f32>, source_fps: f64, frames: u64, jitter_ns: i64) -> u64 {
-        let mut selector = FrameSelector::new(detect);
+        let metrics = Arc::new(CameraMetrics::default());
+        let mut selector = FrameSelector::new(detect, Arc::clone(&metrics));
         let taken = (0..frames).filter(|&i| {
             let exact = (i as f64 * 1e9 / source_fps) as i64 + 1_000_000_000;
             let wobble = if i % 2 == 0 { jitter_ns } else { -jitter_ns };
-            selector.select(&FrameInfo { timestamp_ns: (exact + wobble) as u64, ..FrameInfo::default() })
+            selector.take(&FrameInfo { timestamp_ns: (exact + wobble) as u64, ..FrameInfo::default() })
         });
-        taken.count() as u64
+        let taken = taken.count() as u64;
+        assert_eq!(taken + metrics.get(Counter::Skipped), frames, "each frame is taken or counted");
+        taken
     }
 
     #[test]
@@ -81,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_pause_is_not_followed_by_a_burst() {
-        let mut selector = FrameSelector::new(Some(1.0));
-        let mut at = |ms: u64| selector.select(&FrameInfo { timestamp_ns: ms * 1_000_000, ..FrameInfo::default() });
+        let mut selector = FrameSelector::new(Some(1.0), Arc::default());
+        let mut at = |ms: u64| selector.take(&FrameInfo { timestamp_ns: ms * 1_000_000, ..FrameInfo::default() });
         assert!(at(0));
         assert!(at(60_000));
         assert!(!at(60_040));

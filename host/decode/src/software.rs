@@ -30,6 +30,8 @@ struct Pending {
     timestamp_ns: u64,
     received_ns: u64,
     captured_at_ns: u64,
+    /// Packets before it were lost, and it may refer to what they held.
+    lossy: bool,
     /// It was counted as an error already.
     counted: bool,
 }
@@ -166,6 +168,7 @@ impl Decoder for SoftwareDecoder {
             timestamp_ns: unit.timestamp_ns,
             received_ns: unit.received_ns,
             captured_at_ns: unit.captured_at_ns,
+            lossy: unit.lost_packets > 0 && !unit.keyframe,
             counted: false,
         });
         let Self { engine, state, clock, .. } = self;
@@ -213,7 +216,8 @@ impl State {
         self.interlaced = interlaced;
         let found = tag.and_then(|tag| self.pending.iter().position(|p| p.tag == tag));
         let pending = found.and_then(|at| self.pending.remove(at));
-        if damaged {
+        // FFmpeg's H.265 decoder conceals missing references without saying so; the network's count does.
+        if damaged || pending.as_ref().is_some_and(|p| p.lossy) {
             report.damaged += 1;
             self.damaged_run = self.damaged_run.saturating_add(1);
             if self.damaged_frames == DamagedFrames::Drop && self.damaged_run <= self.max_damaged_run {

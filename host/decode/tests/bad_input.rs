@@ -2,15 +2,13 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
-
 use common::{make, text};
 use facestream_decode::{ClipReader, DecodeConfig, DecodeError, FileSource};
 use facestream_test_support::asset_or_skip;
+use std::path::Path;
 
 fn open(path: &Path) -> Result<FileSource, DecodeError> {
-    FileSource::open(path, &DecodeConfig::default(), Arc::default())
+    FileSource::open(path, &DecodeConfig::default())
 }
 
 fn refused(path: &Path) -> String {
@@ -117,7 +115,7 @@ fn a_cut_file_gives_what_it_has_and_says_how_it_ended() {
     let bytes = std::fs::read(&slow).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     assert!(refused(&cut).contains("truncated"), "{}", refused(&cut));
-    // Matroska has no index to miss: the half picture at its end tells.
+    // Matroska has no index to miss: the length in its header tells.
     let mkv = ok_or_skip!(make(dir.path(), "v.mkv", "320x240", "4", &x264));
     let bytes = std::fs::read(&mkv).unwrap();
     let cut = dir.path().join("cut.mkv");
