@@ -7,7 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
@@ -52,17 +52,17 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new(Kind::Malformed, "the body is empty; a JSON object is expected"));
     }
+    // First whether it is JSON at all, to its end: of half a body no field can be said to be missing.
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
     let mut de = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut de).map_err(|error| {
+    serde_path_to_error::deserialize(&mut de).map_err(|error| {
         let pointer = pointer(error.path());
         let inner = error.into_inner();
         match inner.classify() {
             Category::Data => Problem::invalid(vec![FieldProblem::new(pointer, without_values(&inner.to_string()))]),
             Category::Syntax | Category::Eof | Category::Io => malformed(&inner),
         }
-    })?;
-    de.end().map_err(|error| malformed(&error))?;
-    Ok(value)
+    })
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {

@@ -83,8 +83,13 @@ struct Rows<'a>(prometheus_client::encoding::MetricEncoder<'a>, MetricKind);
 
 impl Rows<'_> {
     fn row(&mut self, labels: &[(&str, &str)], value: f64) -> fmt::Result {
-        let labels: Vec<(&str, &str)> = labels.to_vec();
-        let mut row = self.0.encode_family(&labels)?;
+        let mut labelled;
+        let row = if labels.is_empty() {
+            &mut self.0
+        } else {
+            labelled = self.0.encode_family(&labels)?;
+            &mut labelled
+        };
         // Whole numbers print as such: counters are read by people too.
         let whole = value.fract() == 0.0 && (0.0..9e15).contains(&value);
         match (self.1, whole) {

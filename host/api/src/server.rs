@@ -56,7 +56,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address. Connections wait in the backlog until [`Server::serve`].
+    /// Takes the address. Connections wait in the backlog until [`Server::run`].
     ///
     /// # Errors
     /// When the port is in use, the address is not this machine's, or permission lacks.
@@ -81,7 +81,7 @@ impl Server {
 
     /// Answers until `shutdown` is cancelled; then takes no more connections, ends streams of events, lets requests
     /// under way finish for at most `grace_ms`, and returns.
-    pub async fn serve(self, control: Arc<dyn Control>, shutdown: CancellationToken) {
+    pub async fn run(self, control: Arc<dyn Control>, shutdown: CancellationToken) {
         let app = router(control, &self.config, self.address, shutdown.clone());
         let header_timeout = Duration::from_millis(self.config.header_timeout_ms);
         let connections = Arc::new(Semaphore::new(self.config.max_connections));
