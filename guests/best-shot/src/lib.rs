@@ -61,27 +61,35 @@ impl BestShot {
         if !score.is_finite() || !self.tracks.is_better(track.id, score, c.min_gain) {
             return;
         }
-        if !self.tracks.holds(track.id) && self.tracks.held() >= c.max_held {
-            return self.make_room(frame, track, "max_held is reached", out);
+        let full = !self.tracks.holds(track.id) && self.tracks.held() >= c.max_held;
+        let options = CropOptions { margin: c.crop_margin, max_side: c.max_side_px };
+        if full && !self.make_room(frame, track, "max_held is reached", out) {
+            return;
         }
-        match picture.crop(d.bbox, CropOptions { margin: c.crop_margin, max_side: c.max_side_px }) {
+        match picture.crop(d.bbox, options) {
             Ok(crop) => self.tracks.keep(Shot::new(frame, track, d, crop, quality).scored(score)),
             Err(PixelError::OutOfFrame) => {}
-            Err(PixelError::OverBudget) => self.make_room(frame, track, "the crop budget is spent", out),
+            // What is given up counts against the budget until this call returns: this track tries again next frame.
+            Err(PixelError::OverBudget) => {
+                self.make_room(frame, track, "the crop budget is spent", out);
+            }
             Err(error) => log_warn!("cropping track {} in frame {} failed: {error:?}", track.id, frame.sequence),
         }
     }
 
-    /// Gives up early the picture of the track that was unseen for longest, so that nothing held is lost. What is
-    /// given up counts against the budget until this call returns: the track that wanted room tries again next frame.
-    fn make_room(&mut self, frame: &FrameInfo, track: &Track, why: &str, out: &mut Vec<Shot>) {
-        match self.tracks.give_up_unseen(frame.timestamp) {
-            Some(early) => {
-                log_warn!("{why}: track {}'s picture is given up early for track {}", early.track_id, track.id);
-                out.push(early.because(Reason::Inactive));
+    /// Gives up early the picture of the track that was unseen for longest, so that nothing held is lost; `false` when
+    /// every track with a picture is in sight.
+    fn make_room(&mut self, frame: &FrameInfo, track: &Track, why: &str, out: &mut Vec<Shot>) -> bool {
+        let early = self.tracks.give_up_unseen(frame.timestamp);
+        match &early {
+            Some(shot) => {
+                log_warn!("{why}: track {}'s picture is given up early for track {}", shot.track_id, track.id)
             }
             None => log_warn!("{why} and every track with a picture is in sight: track {} waits", track.id),
         }
+        let made = early.is_some();
+        out.extend(early.map(|shot| shot.because(Reason::Inactive)));
+        made
     }
 
     /// What time alone makes due.

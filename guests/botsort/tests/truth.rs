@@ -1,4 +1,5 @@
 //! Fixtures with known truth: what a tracker must get right whatever its parameters. Run for both trackers.
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::marker::PhantomData;
 

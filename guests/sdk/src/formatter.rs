@@ -12,6 +12,17 @@ use crate::types::{Camera, FrameInfo, GuestError, Snapshot, Track};
 
 pub use crate::bindings::formatter::exports::facestream::analytics::formatting::{Interest, Message};
 
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { topic, key, payload, headers, content_type } = self;
+        *topic == other.topic
+            && *key == other.key
+            && *payload == other.payload
+            && *headers == other.headers
+            && *content_type == other.content_type
+    }
+}
+
 impl Message {
     /// A JSON message without headers.
     #[must_use]

@@ -31,6 +31,11 @@
 //! state. On `wasm32` pixels and logging are the host's; on every other target they are the fakes of [`testing`], so
 //! that the same source runs natively. Must not decide anything about tracks, pictures or messages.
 
+/// The example of the guide, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub mod readme {}
+
 pub mod bindings;
 pub mod config;
 pub mod formatter;

@@ -286,6 +286,7 @@ mod tests {
 
     /// The papers' full 8x8 filter, written out with matrices, against the four small ones.
     #[test]
+    #[allow(clippy::needless_range_loop, reason = "matrices read as in the papers")]
     fn blocks_equal_the_full_matrix_filter() {
         type M = [[f64; 8]; 8];
         let mul = |a: &M, b: &M| -> M {

@@ -26,8 +26,6 @@ pub(crate) const GUESTS: [&str; 7] =
 pub(crate) struct BuiltGuest {
     /// Name under which the host knows it.
     pub(crate) name: String,
-    /// The component's file.
-    pub(crate) path: PathBuf,
     /// SHA-256 of the file, hexadecimal.
     pub(crate) sha256: String,
     /// Size of the file.
@@ -97,7 +95,6 @@ pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<BuiltGuest>> {
         fs::rename(&partial, &path).with_context(|| format!("writing {}", path.display()))?;
         built.push(BuiltGuest {
             name: name.to_owned(),
-            path,
             sha256: hex_digest(&bytes),
             bytes: bytes.len() as u64,
             rebuilt: true,
@@ -319,7 +316,7 @@ fn up_to_date(out: &Path, stamp: &Stamp) -> Result<Option<Vec<BuiltGuest>>> {
             return Ok(None);
         }
         let (name, sha256, bytes) = (name.to_owned(), wanted.clone(), bytes.len() as u64);
-        found.push(BuiltGuest { name, path, sha256, bytes, rebuilt: false });
+        found.push(BuiltGuest { name, sha256, bytes, rebuilt: false });
     }
     Ok(Some(found))
 }
