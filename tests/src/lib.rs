@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What end-to-end tests share.
+#![forbid(unsafe_code)]
+
+pub mod kafka;
