@@ -19,8 +19,10 @@ const FORWARD_JUMP_NS: i64 = 2_000 * MS;
 /// How far back B-frames may reach in decoding order: 16 frames (the deepest reordering of H.264 and H.265) at 8 a second.
 const REORDER_NS: i64 = 2_000 * MS;
 const REORDER_FRAMES: u32 = 16;
-/// Frames without any reordering after which a step back is taken for what it is.
+/// Pictures after which the reach of a stream's reordering is known: one group of pictures shows its pattern.
 const REORDER_SHOWS_WITHIN: u32 = 64;
+/// What a known reach is widened to: encoders choose the number of B-frames by content.
+const REORDER_SLACK_NS: i64 = 200 * MS;
 /// A step that is absorbed still moves time on: two pictures are never of one moment.
 const LEAST_STEP_NS: i64 = MS;
 
@@ -49,8 +51,8 @@ struct Session {
     behind: u32,
     /// Pictures so far, up to [`REORDER_SHOWS_WITHIN`].
     pictures: u32,
-    /// Whether any picture was behind its predecessor.
-    reorders: bool,
+    /// How far any picture was behind `highest`.
+    reach: i64,
 }
 
 impl MediaClock {
@@ -73,7 +75,7 @@ impl MediaClock {
                     previous_arrival: arrival,
                     behind: 0,
                     pictures: 1,
-                    reorders: false,
+                    reach: 0,
                 });
                 at
             }
@@ -91,19 +93,22 @@ impl Session {
         let mut at = self.previous_ns.saturating_add(step);
         let behind = at <= highest;
         self.behind = if behind { self.behind + 1 } else { 0 };
-        let no_reordering = self.pictures >= REORDER_SHOWS_WITHIN && !self.reorders;
+        let reach = match self.reach {
+            _ if self.pictures < REORDER_SHOWS_WITHIN => REORDER_NS,
+            0 => 0,
+            seen => seen.saturating_mul(2).clamp(REORDER_SLACK_NS, REORDER_NS),
+        };
         // A key frame is shown after everything that is decoded before it, so one that is not comes from a clock that
-        // was set back; so do more pictures in a row than can be reordered, and any in a stream that never reorders.
+        // was set back; so do more pictures in a row than can be reordered, and any beyond the stream's reordering.
         // A clock that stands still is one that was set back by the time that passed.
-        let stepped_back = behind
-            && (keyframe || step == 0 || at < highest - REORDER_NS || self.behind > REORDER_FRAMES || no_reordering);
+        let stepped_back = behind && (keyframe || step == 0 || at < highest - reach || self.behind > REORDER_FRAMES);
         let jumped_ahead = step > passed.saturating_add(FORWARD_JUMP_NS);
         if stepped_back || jumped_ahead {
             at = highest.saturating_add(passed.clamp(LEAST_STEP_NS, MAX_SKEW_NS));
             self.floor = highest.saturating_add(LEAST_STEP_NS);
             self.behind = 0;
         } else if behind {
-            self.reorders = true;
+            self.reach = self.reach.max(highest - at);
         } else {
             let skew = arrival.saturating_sub(at);
             if skew.abs() > SLEW_ABOVE_NS {
@@ -244,6 +249,28 @@ mod tests {
         let times = run(&mut clock, SECOND, order.iter().map(|i| i * 3_600));
         for (time, i) in times.iter().zip(order) {
             assert_eq!(*time, SECOND + FRAME * u64::try_from(i).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_small_step_back_is_told_from_b_frames() {
+        // 0 3 1 2 6 4 5 9 7 8 …, set back by half a second after 100 pictures.
+        let mut clock = MediaClock::default();
+        let order = (0..200i64).map(|i| {
+            if i % 3 == 1 {
+                i + 2
+            } else if i == 0 {
+                0
+            } else {
+                i - 1
+            }
+        });
+        let ticks = order.enumerate().map(|(i, p)| p * 3_600 - if i >= 100 { 45_000 } else { 0 });
+        let times = run(&mut clock, SECOND, ticks);
+        let mut highest = 0;
+        for (i, &time) in times.iter().enumerate() {
+            assert!(time + 3 * FRAME > highest, "picture {i}: {time} after {highest}");
+            highest = highest.max(time);
         }
     }
 

@@ -163,13 +163,15 @@ async fn ways_around_the_default_policy_are_closed() {
         "gopher://10.0.0.5:25/",
         "rtsp://10.0.0.5:0/",
     ];
-    assert!(vectors.len() >= 40);
+    let mut judged = 0;
     for url in vectors {
         // What is no URL at all never reaches the policy.
         let Ok(source) = SourceUrl::parse(url) else { continue };
+        judged += 1;
         let result = policy.check(&source).await;
         assert!(result.is_err(), "{url}: {result:?}");
     }
+    assert!(judged >= 70, "{judged} of the table reached the policy");
 }
 
 #[tokio::test]
