@@ -63,7 +63,7 @@ impl Default for BestShotConfig {
             include_tentative: false,
             crop_margin: 0.2,
             max_side_px: 512,
-            max_held: 512,
+            max_held: 256,
         }
     }
 }

@@ -18,6 +18,8 @@ use held::Tracks;
 pub struct BestShot {
     config: BestShotConfig,
     tracks: Tracks,
+    /// When being full was last logged: at most once a second, it would repeat for every face of every frame.
+    warned_at: Option<u64>,
 }
 
 /// Confidence x 10 + Sobel sharpness, as the first FaceStream scored.
@@ -81,11 +83,13 @@ impl BestShot {
     /// every track with a picture is in sight.
     fn make_room(&mut self, frame: &FrameInfo, track: &Track, why: &str, out: &mut Vec<Shot>) -> bool {
         let early = self.tracks.give_up_unseen(frame.timestamp);
-        match &early {
-            Some(shot) => {
-                log_warn!("{why}: track {}'s picture is given up early for track {}", shot.track_id, track.id)
+        if self.warned_at.is_none_or(|at| frame.timestamp.saturating_sub(at) >= 1_000_000_000) {
+            self.warned_at = Some(frame.timestamp);
+            let id = track.id;
+            match &early {
+                Some(shot) => log_warn!("{why}: track {}'s picture is given up early for track {id}", shot.track_id),
+                None => log_warn!("{why} and every track with a picture is in sight: track {id} waits"),
             }
-            None => log_warn!("{why} and every track with a picture is in sight: track {} waits", track.id),
         }
         let made = early.is_some();
         out.extend(early.map(|shot| shot.because(Reason::Inactive)));
@@ -108,7 +112,7 @@ impl Scorer for BestShot {
     const SCHEMA: &'static str = "facestream.best-shot/1";
 
     fn new(config: BestShotConfig, _camera: &Camera) -> Result<Self, GuestError> {
-        Ok(Self { config, tracks: Tracks::default() })
+        Ok(Self { config, tracks: Tracks::default(), warned_at: None })
     }
 
     fn reconfigure(&mut self, config: BestShotConfig, _camera: &Camera) -> Result<(), GuestError> {

@@ -392,6 +392,25 @@ fn camera_motion_is_taken_out() {
     assert_ne!(run(false), (0, 0));
 }
 
+/// A long buffer and a long gap at high speed: what is reported stays near the picture.
+#[test]
+fn fast_tracks_do_not_fly_to_the_moon() {
+    let mut s = Scene::<Botsort>::new(r#"{"track_buffer_ms":3600000}"#);
+    let face = |k: u64| Rect { x: 100.0 * k as f32, y: 300.0, width: 300.0 + 10.0 * k as f32, height: 300.0 };
+    for k in 0..8 {
+        let mut seen = Seen::default();
+        seen.push(0, face(k), 0.9);
+        s.step(&seen);
+    }
+    for pause in [0.04, 1.0, 20.0, 600.0] {
+        s.at += (pause * 1e9) as u64;
+        for t in s.step(&Seen::default()).tracks {
+            let c = t.bbox.corners();
+            assert!(c.iter().all(|v| v.abs() < 4.0 * 1280.0 + 1.0), "{t:?}");
+        }
+    }
+}
+
 #[test]
 fn nonsense_detections_are_passed_over() {
     let mut s = Scene::<Botsort>::new("");

@@ -218,15 +218,17 @@ impl<M: Motion> Engine<M> {
     fn predict(&mut self, elapsed_ns: u64, frame: &FrameInfo, motion: Option<&Affine>) {
         // Longer gaps than the buffer have ended every track already.
         let dt = elapsed_ns.min(self.params.buffer_ns) as f64 * 1e-9 * self.params.reference_fps;
+        // Over so long a step a size that was changing would grow or vanish; it is kept, as for lost tracks.
+        let long = elapsed_ns >= 500_000_000;
         for t in self.tracks.iter_mut().filter(|t| t.phase != Phase::Ended) {
-            t.motion.predict(dt, t.phase == Phase::Lost);
+            t.motion.predict(dt, long || t.phase == Phase::Lost);
             if let Some(m) = motion {
                 t.motion.warp(m);
             }
             t.bbox = t.motion.rect();
             let gone = t.bbox.clipped(frame.width.max(1), frame.height.max(1)).is_none();
-            if !t.motion.is_sound() || !t.bbox.is_valid() {
-                // Only absurd camera motion gets here.
+            if !t.motion.is_sound() || !t.bbox.is_valid() || far_away(&t.bbox, frame) {
+                // A long step at high speed, or absurd camera motion: nothing that far away comes back.
                 t.phase = Phase::Ended;
             } else if gone && t.phase == Phase::Lost {
                 t.motion.set_velocity(Point { x: 0.0, y: 0.0 });
@@ -467,6 +469,13 @@ impl<M: Motion> Live<M> {
             self.phase = Phase::Followed;
         }
     }
+}
+
+/// More than twice the frame's longer side away, or larger than that.
+fn far_away(bbox: &Rect, frame: &FrameInfo) -> bool {
+    let limit = 2.0 * frame.width.max(frame.height).max(1) as f32;
+    let [x1, y1, x2, y2] = bbox.corners();
+    x1 < -limit || y1 < -limit || x2 > 2.0 * limit || y2 > 2.0 * limit
 }
 
 fn similar_size(a: &Rect, b: &Rect) -> bool {
