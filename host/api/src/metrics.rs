@@ -11,7 +11,7 @@ use facestream_core::CameraStatus;
 use facestream_core::metrics::{Counter, DropReason};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter;
 use prometheus_client::metrics::family::Family;
@@ -79,31 +79,31 @@ struct Snapshot {
 }
 
 /// Writes one metric, row by row.
-struct Rows<'a>(prometheus_client::encoding::MetricEncoder<'a>, MetricKind);
+struct Rows<'a>(MetricEncoder<'a>, MetricKind);
 
 impl Rows<'_> {
     fn row(&mut self, labels: &[(&str, &str)], value: f64) -> fmt::Result {
-        let mut labelled;
-        let row = if labels.is_empty() {
-            &mut self.0
-        } else {
-            labelled = self.0.encode_family(&labels)?;
-            &mut labelled
-        };
-        // Whole numbers print as such: counters are read by people too.
-        let whole = value.fract() == 0.0 && (0.0..9e15).contains(&value);
-        match (self.1, whole) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "checked: whole, not negative, below 2^53"
-            )]
-            (MetricKind::Counter, true) => row.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None),
-            (MetricKind::Counter, false) => row.encode_counter::<NoLabelSet, f64, f64>(&value, None),
-            #[expect(clippy::cast_possible_truncation, reason = "checked: whole, below 2^53")]
-            (MetricKind::Gauge, true) => row.encode_gauge(&(value as i64)),
-            (MetricKind::Gauge, false) => row.encode_gauge(&value),
+        if labels.is_empty() {
+            return write(&mut self.0, self.1, value);
         }
+        write(&mut self.0.encode_family(&labels)?, self.1, value)
+    }
+}
+
+fn write(row: &mut MetricEncoder<'_>, kind: MetricKind, value: f64) -> fmt::Result {
+    // Whole numbers print as such: counters are read by people too.
+    let whole = value.fract() == 0.0 && (0.0..9e15).contains(&value);
+    match (kind, whole) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked: whole, not negative, below 2^53"
+        )]
+        (MetricKind::Counter, true) => row.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None),
+        (MetricKind::Counter, false) => row.encode_counter::<NoLabelSet, f64, f64>(&value, None),
+        #[expect(clippy::cast_possible_truncation, reason = "checked: whole, below 2^53")]
+        (MetricKind::Gauge, true) => row.encode_gauge(&(value as i64)),
+        (MetricKind::Gauge, false) => row.encode_gauge(&value),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::control::{CameraRef, FieldProblem};
 use crate::extract::{JsonBody, PathParams};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::requests::{CameraRequest, GuestChoice};
+use crate::views::requests::{Binary, CameraRequest, GuestChoice};
 use crate::views::responses::{CameraList, CameraView, SlotList, SlotView, SwapView};
 
 /// List cameras
@@ -75,7 +75,7 @@ pub(crate) async fn delete(State(app): State<App>, PathParams(id): PathParams<St
 /// The latest analysed frame with its boxes.
 #[utoipa::path(get, path = "/api/v1/cameras/{id}/snapshot.jpg", tag = "cameras", operation_id = "camera_snapshot",
     params(("id" = String, Path, description = "Name of the camera")), responses(
-    (status = 200, description = "A JPEG picture.", body = Vec<u8>, content_type = "image/jpeg"),
+    (status = 200, description = "A JPEG picture.", body = Binary, content_type = "image/jpeg"),
 ))]
 pub(crate) async fn snapshot(State(app): State<App>, PathParams(id): PathParams<String>) -> Result<Response, Problem> {
     let id = camera_id(&id)?;

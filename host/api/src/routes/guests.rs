@@ -13,7 +13,7 @@ use crate::control::{FieldProblem, GuestUpload};
 use crate::extract::{PathParams, QueryParams, mime_is};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::requests::{UploadForm, UploadQuery};
+use crate::views::requests::{Binary, UploadForm, UploadQuery};
 use crate::views::responses::{GuestList, GuestView};
 
 /// List guests
@@ -59,7 +59,7 @@ pub(crate) async fn delete(
 /// Either the component itself as `application/wasm`, named by the query, or a form with the parts `name`, `version`
 /// and `component`. It is checked and compiled before the answer. The same bytes again are no change.
 #[utoipa::path(post, path = "/api/v1/guests", tag = "guests", operation_id = "upload_guest", params(UploadQuery),
-    request_body(content((Vec<u8> = "application/wasm"), (UploadForm = "multipart/form-data"))), responses(
+    request_body(content((Binary = "application/wasm"), (UploadForm = "multipart/form-data"))), responses(
     (status = 200, description = "The store held exactly this already.", body = GuestView),
     (status = 201, description = "The guest is stored.", body = GuestView, headers(("location" = String, description = "Its address"))),
 ))]

@@ -15,7 +15,6 @@ use crate::views::responses::{LegacyCamera, LegacyStatus, StartResponse, StopRes
 /// again is no change; another one under the same `camera_id` is a conflict.
 #[utoipa::path(post, path = "/camera/start", tag = "first FaceStream", request_body = StartRequest, responses(
     (status = 200, description = "The camera is wanted.", body = StartResponse),
-    (status = 409, description = "The camera exists with other settings.", body = inline(crate::problem::ProblemBody<'static>), content_type = "application/problem+json"),
 ))]
 pub(crate) async fn start(
     State(app): State<App>,

@@ -38,10 +38,9 @@ pub(crate) async fn healthz() -> Json<Health> {
 
 /// Ready for cameras?
 ///
-/// The reasons are told only to those who may read.
+/// 503 with the reasons in `errors` when it is not. The reasons are told only to those who may read.
 #[utoipa::path(get, path = "/readyz", tag = "system", responses(
     (status = 200, description = "The host takes cameras.", body = Health),
-    (status = 503, description = "It does not; `errors` says why.", body = inline(crate::problem::ProblemBody<'static>), content_type = "application/problem+json"),
 ))]
 pub(crate) async fn readyz(
     State(app): State<App>,

@@ -311,6 +311,12 @@ pub(crate) struct UploadQuery {
     pub(crate) version: Option<String>,
 }
 
+/// Bytes of the content type.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct Binary(Vec<u8>);
+
 /// Form of `POST /api/v1/guests`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used; the fields are read one by one")]
