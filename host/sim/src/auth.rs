@@ -106,11 +106,12 @@ impl Guard {
         let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         let nonce = field("nonce")?;
         let issued_ns = u64::from_str_radix(nonce.get(..16)?, 16).ok()?;
-        let told = field("algorithm").unwrap_or("MD5");
         // Some clients sign the path only.
         let signed = field("uri")?;
         let here = signed == uri || signed == path_of(uri);
-        let known = here && field("realm")? == REALM && told.eq_ignore_ascii_case(algorithm.as_str());
+        // Clients of the old way do not repeat the algorithm; the nonce says that it was ours.
+        let algorithm_fits = field("algorithm").is_none_or(|told| told.eq_ignore_ascii_case(algorithm.as_str()));
+        let known = here && field("realm")? == REALM && algorithm_fits;
         let hash = |text: &str| match algorithm {
             DigestAlgorithm::Md5 => hex(&Md5::digest(text.as_bytes())),
             DigestAlgorithm::Sha256 => hex(&Sha256::digest(text.as_bytes())),

@@ -184,6 +184,10 @@ impl Connection {
                 Progress::Done => {}
                 Progress::Blocked => {
                     write = true;
+                    if let Some(session) = self.session.as_mut().filter(|session| session.playing.is_some()) {
+                        until = until.min(self.shared.tick(session.player.drop_late(now_ns)));
+                        session.count_dropped(&self.shared);
+                    }
                     break;
                 }
                 Progress::Paced(pause) => {
@@ -317,7 +321,7 @@ impl Connection {
             self.output.report(&self.shared, session, &report);
         }
         let step = session.player.step(now_ns);
-        add(&self.shared.cameras[session.camera].counters.units_dropped, session.player.take_dropped());
+        session.count_dropped(&self.shared);
         match step {
             Step::Send(unit) => {
                 self.output.load(unit, session, &self.faults);

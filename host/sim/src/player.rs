@@ -89,11 +89,9 @@ impl Player {
         if self.finished {
             return Step::Finished;
         }
-        if now_ns.saturating_sub(self.due_ns()) > self.pace.backlog_ns {
-            self.drop_to_key_frame(now_ns);
-            if self.finished {
-                return Step::Finished;
-            }
+        self.drop_late(now_ns);
+        if self.finished {
+            return Step::Finished;
         }
         let due = self.due_ns();
         if due > now_ns {
@@ -108,6 +106,14 @@ impl Player {
         };
         self.advance();
         Step::Send(out)
+    }
+
+    /// Drops units when the client lags too far behind; tells when to look again if it goes on not reading.
+    pub(crate) fn drop_late(&mut self, now_ns: u64) -> u64 {
+        if !self.finished && now_ns.saturating_sub(self.due_ns()) > self.pace.backlog_ns {
+            self.drop_to_key_frame(now_ns);
+        }
+        self.due_ns().saturating_add(self.pace.backlog_ns + 1)
     }
 
     /// Sequence number, timestamp and SSRC of the next unit, for `RTP-Info`.
@@ -294,7 +300,7 @@ mod tests {
         assert_eq!(next.unit, 20);
         assert_eq!(player.take_dropped(), 19);
         assert_eq!(player.take_dropped(), 0);
-        assert_eq!(next.sequence, first.sequence.wrapping_add(20));
+        assert_eq!(next.sequence, first.sequence.wrapping_add(24), "each of two key frames has two parameter sets");
         assert_eq!(next.timestamp, first.timestamp.wrapping_add(20 * 3600));
         assert_eq!(player.passed(), 21);
         // Just within its bound it loses nothing.

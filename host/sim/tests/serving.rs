@@ -213,12 +213,15 @@ async fn reports_tell_the_time_of_the_timestamps() {
     drop(raw);
     let mut raw = Raw::connect(simulator.address()).await;
     raw.play(url).await;
+    // Seconds from 1900 to 1970, and the clock's.
+    let ntp: u32 = 2_208_988_800 + 1_800_000_000;
     let (mut ssrc, mut reports) = (None, 0);
     while reports < 3 || ssrc.is_none() {
         match raw.message().await.unwrap().unwrap_err() {
             (0, rtp) => ssrc = Some(rtp[8..12].to_vec()),
             (_, rtcp) => {
-                assert_eq!((rtcp[1], &rtcp[8..16]), (200, &[0xef, 0x1d, 0x2a, 0x80, 0x40, 0, 0, 0][..]));
+                assert_eq!((rtcp[1], &rtcp[8..12]), (200, &ntp.to_be_bytes()[..]));
+                assert_eq!(rtcp[12..16], 0x4000_0000u32.to_be_bytes(), "a quarter of a second");
                 assert!(ssrc.as_ref().is_none_or(|ssrc| *ssrc == rtcp[4..8]));
                 reports += 1;
             }

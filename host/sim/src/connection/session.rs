@@ -84,6 +84,14 @@ impl Session {
         self.player.switch(clip);
     }
 
+    /// Tells the camera's counters what the player dropped.
+    pub(crate) fn count_dropped(&mut self, shared: &Shared) {
+        let dropped = self.player.take_dropped();
+        if dropped > 0 {
+            add(&shared.cameras[self.camera].counters.units_dropped, dropped);
+        }
+    }
+
     /// Goes on as another RTP source.
     pub(crate) fn reseed(&mut self) {
         self.player.reseed(self.random.random(), self.random.random());

@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Nothing here takes that long on a machine that works.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Real parameter sets (x264, High, 320x240) before units of made-up slices, all of them different.
-pub fn h264(units: usize, gop: usize, bytes: usize) -> Arc<Clip> {
+pub(crate) fn h264(units: usize, gop: usize, bytes: usize) -> Arc<Clip> {
     let sets: &[u8] = &[
         0, 0, 0, 1, 0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0xfb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10,
         0x00, 0x00, 0x03, 0x03, 0x20, 0xf1, 0x42, 0x99, 0x60, 0, 0, 0, 1, 0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0,
@@ -35,7 +35,7 @@ pub fn h264(units: usize, gop: usize, bytes: usize) -> Arc<Clip> {
 }
 
 /// The same for H.265 (x265, Main, 320x240).
-pub fn h265(units: usize, gop: usize, bytes: usize) -> Arc<Clip> {
+pub(crate) fn h265(units: usize, gop: usize, bytes: usize) -> Arc<Clip> {
     let sets = h265_parameter_sets();
     let params =
         StreamParams { codec: Codec::H265, size: Some((320, 240)), parameter_sets: sets, frame_rate: Some(25.0) };
@@ -78,7 +78,7 @@ fn made_up(params: StreamParams, units: usize, gop: usize, bytes: usize, key: &[
 }
 
 /// NAL units of an Annex B stream, delimiters left out (retina does so, too).
-pub fn nals(data: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn nals(data: &[u8]) -> Vec<Vec<u8>> {
     let mut starts: Vec<usize> = data.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i).collect();
     starts.push(data.len());
     starts.windows(2).map(|w| trim(&data[w[0] + 3..w[1]])).filter(|nal| !nal.is_empty()).collect()
@@ -91,19 +91,19 @@ fn trim(nal: &[u8]) -> Vec<u8> {
 
 /// What a client received.
 #[derive(Debug)]
-pub struct Received {
-    pub nals: Vec<Vec<u8>>,
-    pub keyframe: bool,
+pub(crate) struct Received {
+    pub(crate) nals: Vec<Vec<u8>>,
+    pub(crate) keyframe: bool,
     /// RTP ticks since the first.
-    pub elapsed: i64,
-    pub loss: u16,
+    pub(crate) elapsed: i64,
+    pub(crate) loss: u16,
 }
 
 /// A client we did not write.
-pub struct Client(Demuxed);
+pub(crate) struct Client(Demuxed);
 
 impl Client {
-    pub async fn open(url: &SourceUrl, udp: bool) -> Result<Self, retina::Error> {
+    pub(crate) async fn open(url: &SourceUrl, udp: bool) -> Result<Self, retina::Error> {
         let credentials = url.user().map(|user| retina::client::Credentials {
             username: user.to_owned(),
             password: url.password().map(|p| p.expose_secret().to_owned()).unwrap_or_default(),
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// The next access unit; `None` at the end of the connection, orderly or not.
-    pub async fn next(&mut self) -> Option<Received> {
+    pub(crate) async fn next(&mut self) -> Option<Received> {
         loop {
             match tokio::time::timeout(LIMIT, self.0.next()).await.expect("something comes within the limit")? {
                 Ok(CodecItem::VideoFrame(frame)) => {
@@ -134,30 +134,30 @@ impl Client {
         }
     }
 
-    pub fn streams(&self) -> &[retina::client::Stream] {
+    pub(crate) fn streams(&self) -> &[retina::client::Stream] {
         self.0.streams()
     }
 }
 
 /// A client that says what it is told to.
-pub struct Raw {
-    pub stream: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     cseq: u32,
 }
 
 impl Raw {
-    pub async fn connect(address: std::net::SocketAddr) -> Self {
+    pub(crate) async fn connect(address: std::net::SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the simulator listens");
         Self { stream, buffer: Vec::new(), cseq: 0 }
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the simulator reads");
     }
 
     /// Sends a request and returns the answer's status line and headers.
-    pub async fn ask(&mut self, method: &str, uri: &str, headers: &str) -> String {
+    pub(crate) async fn ask(&mut self, method: &str, uri: &str, headers: &str) -> String {
         self.cseq += 1;
         let text = format!("{method} {uri} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.cseq);
         self.send(text.as_bytes()).await;
@@ -165,7 +165,7 @@ impl Raw {
     }
 
     /// The next answer with its body, interleaved data left out; `None` at the end.
-    pub async fn answer(&mut self) -> Option<String> {
+    pub(crate) async fn answer(&mut self) -> Option<String> {
         loop {
             match self.message().await? {
                 Ok(answer) => return Some(answer),
@@ -175,7 +175,7 @@ impl Raw {
     }
 
     /// The next answer, or interleaved data with its channel.
-    pub async fn message(&mut self) -> Option<Result<String, (u8, Vec<u8>)>> {
+    pub(crate) async fn message(&mut self) -> Option<Result<String, (u8, Vec<u8>)>> {
         loop {
             if let Some(message) = self.take() {
                 return Some(message);
@@ -206,7 +206,7 @@ impl Raw {
     }
 
     /// SETUP over TCP and PLAY; returns the session id.
-    pub async fn play(&mut self, url: &str) -> String {
+    pub(crate) async fn play(&mut self, url: &str) -> String {
         let setup =
             self.ask("SETUP", &format!("{url}/trackID=0"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n").await;
         assert!(setup.starts_with("RTSP/1.0 200"), "{setup}");
@@ -218,10 +218,10 @@ impl Raw {
 }
 
 /// A header's value; empty without it.
-pub fn header<'a>(answer: &'a str, name: &str) -> &'a str {
+pub(crate) fn header<'a>(answer: &'a str, name: &str) -> &'a str {
     answer.lines().find_map(|l| l.split_once(": ").filter(|(n, _)| *n == name)).map_or("", |(_, value)| value.trim())
 }
 
-pub fn status(answer: &str) -> u16 {
+pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
 }
