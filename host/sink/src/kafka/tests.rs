@@ -152,9 +152,10 @@ fn without_a_broker_it_starts_degraded_keeps_everything_and_recovers_by_itself()
         sink.accept(&keyed(n)).unwrap();
     }
     wait_for("a reason", || matches!(sink.status().state, SinkState::Degraded(r) if r.contains("no broker answers")));
+    wait_for("all handed over", || sink.status().in_flight == 200);
     let status = sink.status();
     assert_eq!((status.queued_messages, status.delivered), (200, 0));
-    assert!(status.oldest_age_ms.is_some() && status.spool_bytes > 200 * 200);
+    assert!(status.oldest_age_ms.is_some() && status.spool_bytes > 200 * 200, "{status:?}");
     // The process ends; the messages do not.
     let left = sink.close(Instant::now());
     assert_eq!((left.messages, left.kept), (200, true));
