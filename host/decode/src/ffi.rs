@@ -47,7 +47,7 @@ pub(crate) fn buffer_bytes(video: &frame::Video) -> usize {
             }
         }
     }
-    total as usize
+    total
 }
 
 /// Picture size of a stream, as its container says.

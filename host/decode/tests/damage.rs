@@ -16,14 +16,15 @@ fn config() -> DecodeConfig {
 }
 
 fn all(path: &std::path::Path) -> Vec<facestream_core::Frame> {
-    FileSource::open(path, &config()).unwrap().map(Result::unwrap).collect()
+    let source = FileSource::open(path, &config()).expect("the clip opens");
+    source.map(|frame| frame.expect("the clip is whole")).collect()
 }
 
 /// What the ffmpeg program decodes, in `format`.
 fn reference(path: &std::path::Path, format: &str) -> Result<Vec<u8>, String> {
     let out = path.with_extension("raw");
     common::ffmpeg(&["-i", text(path), "-f", "rawvideo", "-pix_fmt", format, text(&out)])?;
-    Ok(std::fs::read(out).unwrap())
+    std::fs::read(out).map_err(|e| format!("what ffmpeg wrote cannot be read: {e}"))
 }
 
 const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"];
