@@ -68,13 +68,13 @@ struct Stamp {
 /// backtrace is readable.
 const DEBUG_VARIABLE: &str = "FACESTREAM_GUEST_DEBUG";
 
-/// Builds every guest into `out/<name>.wasm`.
+/// Builds every guest into `out/<name>.wasm`; with `debug` as if [`DEBUG_VARIABLE`] were set.
 ///
 /// # Errors
 /// No toolchain that makes wasm (the message says how to get one), a guest that does not compile, or a module that is
 /// no component of our worlds.
-pub(crate) fn build(root: &Path, out: &Path) -> Result<Vec<BuiltGuest>> {
-    let debug = std::env::var_os(DEBUG_VARIABLE).is_some_and(|v| !v.is_empty() && v != "0");
+pub(crate) fn build(root: &Path, out: &Path, debug: bool) -> Result<Vec<BuiltGuest>> {
+    let debug = debug || std::env::var_os(DEBUG_VARIABLE).is_some_and(|v| !v.is_empty() && v != "0");
     let toolchain = Toolchain::find()?;
     let inputs = inputs_digest(root, &toolchain, debug)?;
     fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
