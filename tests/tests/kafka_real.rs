@@ -1,4 +1,5 @@
 //! The promise of delivery, kept against a real Apache Kafka: what was accepted is read back, whatever happens to brokers.
+#![allow(clippy::unwrap_used, reason = "a test: what is missing is a failure, and helpers are not seen as tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
