@@ -72,6 +72,8 @@ impl<'a> TensorView<'a> {
 pub(crate) struct Thinning {
     /// Overlap from which the weaker box goes, as in the reference implementation; `None`: the model does it itself.
     pub(crate) nms_iou: Option<f32>,
+    /// Whether the reference implementation measures overlaps on whole pixels.
+    pub(crate) whole_pixels: bool,
     /// Whether the reference implementation cuts boxes at the frame's edges.
     pub(crate) clip: bool,
 }

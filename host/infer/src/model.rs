@@ -304,6 +304,7 @@ impl OnnxBackend {
         let thinning = model.family.thinning();
         let selection = Selection {
             nms_iou: thinning.nms_iou.map(|default| model.config.nms_iou.unwrap_or(default)),
+            whole_pixels: thinning.whole_pixels,
             clip: thinning.clip,
             classes: model.config.class_filter.as_deref(),
             max: model.config.max_detections,

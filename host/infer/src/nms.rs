@@ -30,6 +30,9 @@ pub(crate) struct Candidate {
 pub(crate) struct Selection<'a> {
     /// Overlap (intersection over union) from which the weaker box goes; `None` when the model suppresses by itself.
     pub(crate) nms_iou: Option<f32>,
+    /// Whether overlaps are measured on boxes whose position and size are cut to whole pixels of the input, as OpenCV's
+    /// FaceDetectorYN does: for small faces that decides which of two close ones stays.
+    pub(crate) whole_pixels: bool,
     /// Whether boxes are cut at the frame's edges.
     pub(crate) clip: bool,
     /// Class indices to keep; `None` for all.
@@ -60,19 +63,26 @@ pub(crate) fn select(mut candidates: Vec<Candidate>, selection: &Selection<'_>, 
     candidates.sort_unstable_by(by_score_then_place);
     candidates.truncate(MAX_CANDIDATES);
     let (width, height) = geometry.source;
-    let mut kept: Vec<Candidate> = Vec::new();
+    let measured = |c: &Candidate| {
+        let r = rect(c);
+        if !selection.whole_pixels {
+            return r;
+        }
+        Rect { x: r.x.trunc(), y: r.y.trunc(), width: r.width.trunc(), height: r.height.trunc() }
+    };
+    let mut kept: Vec<(u32, Rect)> = Vec::new();
     let mut out = Vec::new();
     for candidate in candidates {
         if out.len() == selection.max {
             break;
         }
         // Boxes of other classes never suppress each other.
-        let beaten =
-            |iou: f32| kept.iter().any(|k| k.class_id == candidate.class_id && rect(k).iou(&rect(&candidate)) > iou);
+        let (class, area) = (candidate.class_id, measured(&candidate));
+        let beaten = |iou: f32| kept.iter().any(|(k, r)| *k == class && r.iou(&area) > iou);
         if selection.nms_iou.is_some_and(beaten) {
             continue;
         }
-        kept.push(candidate);
+        kept.push((class, area));
         let bbox = geometry.rect_to_source(candidate.corners);
         let Some(inside) = bbox.clipped(width, height) else { continue };
         let landmarks = candidate.landmarks.map(|points| points.map(|p| geometry.to_source(p)));
@@ -108,7 +118,7 @@ mod tests {
     }
 
     fn all() -> Selection<'static> {
-        Selection { nms_iou: Some(0.3), clip: false, classes: None, max: 100 }
+        Selection { nms_iou: Some(0.3), whole_pixels: false, clip: false, classes: None, max: 100 }
     }
 
     #[test]
@@ -122,6 +132,17 @@ mod tests {
         assert_eq!(out.iter().map(|d| d.confidence).collect::<Vec<_>>(), [0.9, 0.5]);
         assert_eq!(out[0].bbox, Rect::from_corners(22.0, 20.0, 42.0, 40.0));
         assert_eq!(select(boxes, &Selection { nms_iou: None, ..all() }, &geometry()).len(), 3);
+    }
+
+    #[test]
+    fn whole_pixels_decide_about_small_boxes() {
+        // 2x2 overlapping by 1x2: IoU 1/3; cut to whole pixels they coincide or part.
+        let pair = |x: f32| vec![candidate([0.9, 0.0, 2.9, 2.0], 0.9, 0), candidate([x, 0.0, x + 2.0, 2.0], 0.8, 0)];
+        let count = |x, whole_pixels| {
+            select(pair(x), &Selection { nms_iou: Some(0.35), whole_pixels, ..all() }, &geometry()).len()
+        };
+        assert_eq!((count(1.9, false), count(1.9, true)), (2, 2));
+        assert_eq!((count(1.7, false), count(1.7, true)), (1, 2));
     }
 
     #[test]

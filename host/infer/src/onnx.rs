@@ -354,12 +354,11 @@ fn mend_graph(bytes: &[u8], free: Freeing) -> Result<Vec<u8>, OnnxError> {
     Ok(out)
 }
 
+/// A message's bytes to other bytes.
+type Rewriter<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>, Malformed> + 'a;
+
 /// Rewrites the field `number` of a message by `with`, copies the others.
-fn rewrite(
-    bytes: &[u8],
-    number: u64,
-    with: &mut dyn FnMut(&[u8]) -> Result<Vec<u8>, Malformed>,
-) -> Result<Vec<u8>, Malformed> {
+fn rewrite(bytes: &[u8], number: u64, with: &mut Rewriter<'_>) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::with_capacity(bytes.len());
     for field in Fields::new(bytes) {
         let field = field?;

@@ -51,7 +51,7 @@ impl Family for CenterFace {
     }
 
     fn thinning(&self) -> Thinning {
-        Thinning { nms_iou: Some(0.3), clip: true }
+        Thinning { nms_iou: Some(0.3), whole_pixels: false, clip: true }
     }
 
     fn decode(
@@ -71,7 +71,8 @@ impl Family for CenterFace {
         let (right, bottom) = (width as f32, height as f32);
         let mut found = Vec::new();
         for (cell, &score) in heat.iter().enumerate() {
-            if !(score >= threshold) {
+            // NaN is left out too.
+            if score.is_nan() || score < threshold {
                 continue;
             }
             let (column, row) = ((cell % columns) as f32, (cell / columns) as f32);

@@ -200,7 +200,7 @@ impl Family for Yolo {
     }
 
     fn thinning(&self) -> Thinning {
-        Thinning { nms_iou: (!self.end_to_end).then_some(0.7), clip: true }
+        Thinning { nms_iou: (!self.end_to_end).then_some(0.7), whole_pixels: false, clip: true }
     }
 
     fn decode(&self, outputs: &[TensorView<'_>], item: usize, size: (u32, u32), threshold: f32) -> Decoded {

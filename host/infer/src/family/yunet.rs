@@ -61,7 +61,7 @@ impl Family for YuNet {
     }
 
     fn thinning(&self) -> Thinning {
-        Thinning { nms_iou: Some(0.3), clip: false }
+        Thinning { nms_iou: Some(0.3), whole_pixels: true, clip: false }
     }
 
     fn decode(
@@ -84,8 +84,8 @@ impl Family for YuNet {
             for (cell, (&c, &o)) in cls.iter().zip(obj).enumerate() {
                 // The geometric mean of the two, each in [0, 1].
                 let score = (c.clamp(0.0, 1.0) * o.clamp(0.0, 1.0)).sqrt();
-                // Negated so that NaN is left out too.
-                if !(score >= threshold) {
+                // NaN is left out too.
+                if score.is_nan() || score < threshold {
                     continue;
                 }
                 let (x, y) = ((cell % columns) as f32, (cell / columns) as f32);

@@ -44,7 +44,7 @@ pub(super) struct Place {
     pub(super) offset: (u32, u32),
 }
 
-/// YUV to RGB with the value scale folded in: `r = y*gain + rv*v + bias…`, clamped to 0..=max.
+/// YUV to RGB in whole levels of 0..=255, as the pictures that models were trained on, then scaled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Colours {
     gain: f32,
@@ -53,7 +53,7 @@ pub(super) struct Colours {
     gu: f32,
     gv: f32,
     bu: f32,
-    max: f32,
+    scale: f32,
 }
 
 impl Colours {
@@ -62,17 +62,21 @@ impl Colours {
         let (kr, kb) = if bt709 { (0.2126, 0.0722) } else { (0.299, 0.114) };
         let kg = 1.0 - kr - kb;
         let (y, c, y_offset) = if full_range { (1.0, 1.0, 0.0) } else { (255.0 / 219.0, 255.0 / 224.0, 16.0) };
-        let scale64 = f64::from(scale);
-        let c = c * scale64;
-        Self {
-            gain: (y * scale64) as f32,
+        let mut out = Self {
+            gain: y as f32,
             y_offset,
             rv: (2.0 * (1.0 - kr) * c) as f32,
             gu: (-2.0 * (1.0 - kb) * kb / kg * c) as f32,
             gv: (-2.0 * (1.0 - kr) * kr / kg * c) as f32,
             bu: (2.0 * (1.0 - kb) * c) as f32,
-            max: 255.0 * scale,
+            scale,
+        };
+        if !full_range && !bt709 {
+            // The same, rounded to three digits as in OpenCV's cvtColor: at most 0.1 levels away, and equal to it to the
+            // level, which detectors' scores in the fourth digit depend on.
+            (out.gain, out.rv, out.gu, out.gv, out.bu) = (1.164, 1.596, -0.391, -0.813, 2.018);
         }
+        out
     }
 }
 
@@ -199,7 +203,7 @@ fn blended<'a>(
 #[inline(always)]
 fn gather(row: &Row<'_>, taps: &[[u32; 2]], shift: usize, columns: &RowTaps, out: &mut [f32]) {
     match row {
-        Row::Plain(row) => gather_from(&row[shift..], |v| f32::from(v), taps, columns, out),
+        Row::Plain(row) => gather_from(&row[shift..], f32::from, taps, columns, out),
         Row::Blended(row) => gather_from(&row[shift..], |v| f32::from(v) * (1.0 / 256.0), taps, columns, out),
     }
 }
@@ -224,11 +228,13 @@ fn colour(c: &Colours, [y, u, v]: [&[f32]; 3], [r, g, b]: [&mut [f32]; 3]) {
     // Equal lengths, told to the compiler once.
     let (u, v, r, g, b) = (&u[..n], &v[..n], &mut r[..n], &mut g[..n], &mut b[..n]);
     for i in 0..n {
-        let luma = (y[i] - c.y_offset) * c.gain;
+        // The half is for rounding: truncation of what is not negative, which every processor does in one instruction.
+        let luma = (y[i] - c.y_offset).max(0.0) * c.gain + 0.5;
         let (du, dv) = (u[i] - 128.0, v[i] - 128.0);
-        r[i] = (luma + c.rv * dv).max(0.0).min(c.max);
-        g[i] = (luma + c.gu * du + c.gv * dv).max(0.0).min(c.max);
-        b[i] = (luma + c.bu * du).max(0.0).min(c.max);
+        let level = |value: f32| value.clamp(0.0, 255.0).trunc() * c.scale;
+        r[i] = level(luma + c.rv * dv);
+        g[i] = level(luma + c.gu * du + c.gv * dv);
+        b[i] = level(luma + c.bu * du);
     }
 }
 
