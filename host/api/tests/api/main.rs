@@ -1,5 +1,9 @@
 //! The API as a client sees it, over an in-memory test double of the host.
-#![allow(unreachable_pub, reason = "modules of one test binary")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "modules of one test binary; an unwrap that fails is a test that fails"
+)]
 
 mod access;
 mod client;
