@@ -154,7 +154,7 @@ async fn cameras_and_their_clients_are_served_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_loses_pictures_and_nobody_else_does() {
     let clip = h264(50, 5, 20_000);
-    let config = SimConfig { backlog_ms: 200, send_buffer_bytes: 16 * 1024, speed: 2.0, ..config() };
+    let config = SimConfig { backlog_ms: 3000, send_buffer_bytes: 16 * 1024, speed: 2.0, ..config() };
     let simulator = start(config, &clip).await;
     let control = simulator.control();
     let mut slow = Raw::connect(simulator.address()).await;
