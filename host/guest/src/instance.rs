@@ -110,10 +110,13 @@ impl Sandbox {
         &mut self,
         f: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFailure> {
-        self.run(CallKind::Start, f).map_err(|failure| match failure {
+        let made = self.run(CallKind::Start, f).map_err(|failure| match failure {
             GuestFailure::Trap(text) => GuestFailure::Instantiate(text),
             other => other,
-        })
+        });
+        // Calls are what is counted; being made is none.
+        self.stats = CallStats::default();
+        made
     }
 
     /// Calls an exported function that answers `result<T, guest-error>`.

@@ -135,7 +135,7 @@ pub(crate) struct Slot<G> {
     refusals: u32,
     totals: Totals,
     last_error: Option<String>,
-    /// When the guest went away, on the frame clock; `None` while it runs.
+    /// Frame clock of the first failure since a call last went well: restarts alone do not count as being back.
     down_since_ns: Option<u64>,
 }
 
@@ -159,7 +159,7 @@ impl<G: Guest> Slot<G> {
         self.guest.as_mut()
     }
 
-    /// How long the guest has been away, nanoseconds.
+    /// How long no call has gone well since a failure, nanoseconds; `None` when all is well.
     pub(crate) fn down_for_ns(&self, now_ns: u64) -> Option<u64> {
         self.down_since_ns.map(|since| now_ns.saturating_sub(since))
     }
@@ -190,7 +190,6 @@ impl<G: Guest> Slot<G> {
                 Ok(guest) => {
                     self.guest = Some(guest);
                     self.refusals = 0;
-                    self.down_since_ns = None;
                     self.totals.restarts += 1;
                     tracing::info!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, "guest restarted");
                     events.push(Event::GuestRestarted {
@@ -215,6 +214,7 @@ impl<G: Guest> Slot<G> {
         match answer {
             Ok(value) => {
                 self.refusals = 0;
+                self.down_since_ns = None;
                 Some(value)
             }
             Err(failure @ GuestFailure::Refused(_)) if self.refusals + 1 < MAX_REFUSALS => {

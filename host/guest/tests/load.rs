@@ -7,15 +7,21 @@ use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine, GuestStore
 
 const LIMIT: u64 = 1 << 20;
 
-/// A component of a world given as WIT, with every export unreachable.
-fn dummy(wit: &str) -> Vec<u8> {
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("test.wit", wit).unwrap();
-    let world = resolve.select_world(&[package], Some("w")).unwrap();
-    let mut module = wit_component::dummy_module(&resolve, world, wit_parser::ManglingAndAbi::Standard32);
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
-    wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+/// A component of world `w` of some WIT whose interfaces all have one function, `f: func()`.
+fn dummy(wit: &str, imports: &[&str], exports: &[&str]) -> Vec<u8> {
+    let mut wat = "(module".to_owned();
+    for import in imports {
+        wat.push_str(&format!("(import \"{import}\" \"f\" (func))"));
+    }
+    for export in exports {
+        wat.push_str(&format!("(func (export \"{export}#f\"))"));
+    }
+    wat.push(')');
+    kit::component_of(wit, "w", &wat)
 }
+
+const TRACKING: &str = "facestream:analytics/tracking@0.1.0";
+const SCORING: &str = "facestream:analytics/scoring@0.1.0";
 
 fn refusal(bytes: &[u8]) -> LoadError {
     inspect(bytes, LIMIT).unwrap_err()
@@ -108,7 +114,7 @@ fn imports_outside_the_contract_are_refused_by_name() {
              package facestream:analytics@0.1.0 {{ interface tracking {{ f: func(); }} interface pixels {{ f: func(); }} interface other {{ f: func(); }} }}
              {definition}"
         );
-        refusal(&dummy(&wit))
+        refusal(&dummy(&wit, &[import], &[TRACKING]))
     };
     for (import, package, interface) in [
         ("wasi:sockets/tcp@0.2.3", "wasi:sockets@0.2.3", "tcp"),
@@ -131,19 +137,27 @@ fn imports_outside_the_contract_are_refused_by_name() {
 fn missing_exports_other_versions_and_double_guests_are_told() {
     let error = refusal(&dummy(
         "package test:guest; world w { export test:x/y; } package test:x { interface y { f: func(); } }",
+        &[],
+        &["test:x/y"],
     ));
     assert!(error.to_string().contains("test:x/y"), "{error}");
     assert!(matches!(error, LoadError::NoExport { .. }));
     for version in ["0.2.0", "1.0.0", "0.10.0"] {
-        let error = refusal(&dummy(&format!(
-            "package test:guest; world w {{ export facestream:analytics/tracking@{version}; }}
+        let error = refusal(&dummy(
+            &format!(
+                "package test:guest; world w {{ export facestream:analytics/tracking@{version}; }}
              package facestream:analytics@{version} {{ interface tracking {{ f: func(); }} }}"
-        )));
+            ),
+            &[],
+            &[&format!("facestream:analytics/tracking@{version}")],
+        ));
         assert!(matches!(&error, LoadError::WitVersion { found, .. } if found == version), "{error}");
     }
     let error = refusal(&dummy(
         "package test:guest; world w { export facestream:analytics/tracking@0.1.0; export facestream:analytics/scoring@0.1.0; }
          package facestream:analytics@0.1.0 { interface tracking { f: func(); } interface scoring { f: func(); } }",
+        &[],
+        &[TRACKING, SCORING],
     ));
     assert_eq!(error, LoadError::SeveralExports("tracker and scorer".to_owned()));
 }
@@ -152,7 +166,9 @@ fn missing_exports_other_versions_and_double_guests_are_told() {
 fn right_names_with_wrong_functions_are_a_mismatch() {
     let bytes = dummy(
         "package test:guest; world w { export facestream:analytics/tracking@0.1.0; }
-         package facestream:analytics@0.1.0 { interface tracking { advance: func() -> string; } }",
+         package facestream:analytics@0.1.0 { interface tracking { f: func(); } }",
+        &[],
+        &[TRACKING],
     );
     let error = GuestComponent::load(&kit::engine(), &bytes).unwrap_err();
     assert!(matches!(error, LoadError::Mismatch { kind: SlotKind::Tracker, .. }), "{error}");

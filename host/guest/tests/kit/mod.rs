@@ -2,7 +2,7 @@
 //!
 //! Owns three well-behaved guests whose functions can each be replaced by a hostile body, and frames to feed them.
 //! Layouts follow the canonical ABI of `wit/`: offsets are noted beside each use.
-#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,0 +1,62 @@
+//! The built-in guests, when set-up has built them: they load, follow, choose and write in this host.
+
+mod kit;
+
+use std::sync::Arc;
+
+use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, CameraMetrics};
+use facestream_guest_host::{CameraGuests, GuestSet, GuestStore, SlotGuest};
+use facestream_test_support::asset_or_skip;
+
+#[test]
+fn the_default_guests_carry_faces_from_detections_to_messages_and_swap_among_each_other() {
+    let botsort = asset_or_skip!("guests/botsort.wasm");
+    let dir = tempfile::tempdir().unwrap();
+    let engine = kit::engine();
+    let store = GuestStore::open(&engine, dir.path(), botsort.parent()).unwrap();
+    let guest = |name: &str| SlotGuest {
+        reference: name.to_owned(),
+        component: store.load(name).unwrap_or_else(|e| panic!("{e}")),
+        config: serde_json::json!({}),
+        limits: None,
+    };
+    for kind in SlotKind::ALL {
+        assert_eq!(store.resolve(kind.default_guest()).unwrap().info.kind, kind);
+    }
+    let set = GuestSet {
+        tracker: guest(SlotKind::Tracker.default_guest()),
+        scorer: guest(SlotKind::Scorer.default_guest()),
+        formatter: guest(SlotKind::Formatter.default_guest()),
+    };
+    let metrics = Arc::new(CameraMetrics::default());
+    let camera = CameraId::new("cam-1").unwrap();
+    let mut guests = CameraGuests::new(&camera, set, &kit::config(), Arc::clone(&metrics)).unwrap();
+    let detections = kit::detections(8);
+    let mut began = 0;
+    let mut last = Vec::new();
+    for n in 0..50 {
+        if n == 20 {
+            let (report, _) = guests.swap(SlotKind::Tracker, guest("bytetrack")).unwrap();
+            assert_eq!(report.state, "neutral");
+        }
+        if n == 30 {
+            let (report, _) = guests.swap(SlotKind::Scorer, guest("best-shot")).unwrap();
+            assert_eq!(report.state, "private");
+        }
+        if n == 40 {
+            let (report, _) = guests.swap(SlotKind::Tracker, guest("botsort")).unwrap();
+            assert_eq!(report.state, "neutral");
+        }
+        let out = guests.process(&kit::frame(n), &detections, None);
+        began += out.began;
+        assert!(out.events.is_empty(), "{:?}", out.events);
+        last = out.tracks.expect("the tracker answers").iter().map(|t| t.id).collect();
+        last.sort_unstable();
+    }
+    assert_eq!((last.len(), began), (8, 8), "eight still faces are eight tracks, over three trackers: {last:?}");
+    let out = guests.flush();
+    assert_eq!(out.shots.len(), 8);
+    assert!(out.messages.len() >= 8, "{}", out.messages.len());
+    assert!(metrics.all_drops().is_empty(), "{:?}", metrics.all_drops());
+}
