@@ -39,8 +39,10 @@ impl Rect {
     #[must_use]
     #[inline]
     pub fn iou(&self, other: &Self) -> f32 {
-        let w = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
-        let h = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
+        // Comparisons rather than min and max, whose rules for NaN cost a wasm engine several instructions each.
+        let (lower, upper) = (|a: f32, b: f32| if a < b { a } else { b }, |a: f32, b: f32| if a > b { a } else { b });
+        let w = lower(self.x + self.width, other.x + other.width) - upper(self.x, other.x);
+        let h = lower(self.y + self.height, other.y + other.height) - upper(self.y, other.y);
         if w <= 0.0 || h <= 0.0 {
             return 0.0;
         }

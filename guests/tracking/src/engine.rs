@@ -77,8 +77,8 @@ struct Scratch {
     rows: Vec<u32>,
     edges: Vec<Edge>,
     solver: Assignment,
-    wide_rows: Vec<Rect>,
     wide_cols: Vec<Rect>,
+    corners: Vec<[f32; 4]>,
 }
 
 /// What a stage compares.
@@ -256,19 +256,24 @@ impl<M: Motion> Engine<M> {
         if s.rows.is_empty() {
             return;
         }
-        s.wide_rows.clear();
         s.wide_cols.clear();
-        let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
-        s.wide_rows.extend(s.rows.iter().map(|&i| self.tracks[i as usize].bbox.with_margin(margin)));
-        s.wide_cols.extend(columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)));
+        s.corners.clear();
         s.edges.clear();
-        for (row, (&track, a)) in (0u32..).zip(s.rows.iter().zip(&s.wide_rows)) {
+        let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
+        s.wide_cols.extend(columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)));
+        s.corners.extend(s.wide_cols.iter().map(Rect::corners));
+        for (row, &track) in (0u32..).zip(&s.rows) {
             let track = &self.tracks[track as usize];
-            for (col, (&detection, b)) in (0u32..).zip(columns.iter().zip(&s.wide_cols)) {
-                let iou = a.iou(b);
-                if iou <= 0.0 {
+            let a = track.bbox.with_margin(margin);
+            let [ax1, ay1, ax2, ay2] = a.corners();
+            for (col, &[bx1, by1, bx2, by2]) in s.corners.iter().enumerate() {
+                // Nearly all pairs are apart: four comparisons without a branch between them say so, where an IoU would
+                // cost a wasm engine several times as much (its float min and max have rules for NaN to keep).
+                if !((ax1 < bx2) & (bx1 < ax2) & (ay1 < by2) & (by1 < ay2)) {
                     continue;
                 }
+                let iou = a.iou(&s.wide_cols[col]);
+                let (detection, col) = (columns[col], col as u32);
                 let d = &detections[detection as usize];
                 let cost = match cost {
                     Cost::Iou => 1.0 - iou,
