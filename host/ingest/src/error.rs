@@ -58,7 +58,7 @@ pub enum ErrorKind {
     #[error("unreachable: no answer from that address; check power, cable and network")]
     Unreachable,
     /// No answer in time.
-    #[error("no answer within {} s", .0.as_secs_f32())]
+    #[error("no answer within {} s", seconds(*.0))]
     Timeout(Duration),
     /// 401 without credentials.
     #[error("unauthorised: the camera wants a user name and a password, and its address holds none")]
@@ -94,7 +94,7 @@ pub enum ErrorKind {
     #[error("the connection broke")]
     ConnectionLost,
     /// The watchdog fired.
-    #[error("no decoded frame for {} s{}", after.as_secs_f32(), hint)]
+    #[error("no decoded frame for {} s{}", seconds(*after), hint)]
     Stalled {
         /// How long.
         after: Duration,
@@ -123,6 +123,11 @@ pub enum ErrorKind {
         "this machine cannot open another socket (limit of open files or ports); raise it, for example with ulimit -n"
     )]
     NoSockets,
+}
+
+/// In seconds, to a tenth.
+fn seconds(time: Duration) -> f32 {
+    (time.as_secs_f32() * 10.0).round() / 10.0
 }
 
 /// A failure with what was being done. Its text is fit for REST, logs and tables.

@@ -12,6 +12,7 @@ mod peer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use retina::client::{
     Credentials, Demuxed, Described, InitialSequenceNumberPolicy, InitialTimestampPolicy, PlayOptions, Session,
-    SessionGroup, SessionIdPolicy, SessionOptions, SetupOptions, TcpTransportOptions, TeardownPolicy,
+    SessionGroup, SessionIdPolicy, SessionOptions, SetupOptions, TcpTransportOptions, TeardownPolicy, Tool,
     UdpTransportOptions,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
@@ -33,40 +34,51 @@ use crate::error::{ErrorKind, IngestError, Phase};
 use crate::policy::AddressPolicy;
 use classify::classify;
 
-/// How long a connect over UDP waits for the camera to have ended our earlier session. Cameras serve few viewers at
-/// once, so it is worth waiting; but a camera that was restarted has forgotten it, so not for long.
-const EARLIER_UDP_SESSION: Duration = Duration::from_secs(3);
-/// The same over TCP, where sessions that outlive their connection exist only on old live555 servers, which send their
-/// packets into the next connection. The library's one TEARDOWN takes at most 5 s.
-const EARLIER_TCP_SESSION: Duration = Duration::from_secs(6);
+/// How long a connect waits for the answer to an earlier session's TEARDOWN. Cameras serve few viewers at once, so it is
+/// worth waiting; but a camera that was restarted has forgotten the session, so not for long.
+const EARLIER_TEARDOWN: Duration = Duration::from_secs(3);
+
+/// What is remembered of a camera between its sessions.
+#[derive(Clone, Default)]
+struct Earlier {
+    /// Sessions that the camera may not have ended yet.
+    group: Arc<SessionGroup>,
+    /// Whether its server is an old live555, whose sessions outlive their TCP connection and send their packets into the
+    /// next one (see [`SessionGroup`]). The library suspects that of any server whose packets surprise it, such as a
+    /// camera whose encoder was restarted; keeping away from those for a minute would only prolong the loss.
+    live555: Arc<AtomicBool>,
+}
 
 /// Connects to cameras over RTSP.
 pub struct RtspConnector {
     policy: Arc<AddressPolicy>,
-    /// Sessions that cameras may not have ended yet, by camera; entries nobody needs are removed at each connect.
-    groups: Mutex<HashMap<CameraId, Arc<SessionGroup>>>,
+    /// By camera; entries nobody needs are removed at each connect.
+    earlier: Mutex<HashMap<CameraId, Earlier>>,
 }
 
 impl RtspConnector {
     /// `policy` judges addresses that a server names for its media.
     #[must_use]
     pub fn new(policy: Arc<AddressPolicy>) -> Self {
-        Self { policy, groups: Mutex::default() }
+        Self { policy, earlier: Mutex::default() }
     }
 
-    fn group(&self, camera: &CameraId) -> Arc<SessionGroup> {
+    fn earlier(&self, camera: &CameraId) -> Earlier {
         // Nothing in here panics half-way through a change, so a poisoned map is a whole one.
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|_, group| Arc::strong_count(group) > 1 || group.stale_sessions().num_sessions > 0);
-        let fresh = || Arc::new(SessionGroup::default().named(camera.to_string()));
-        groups.entry(camera.clone()).or_insert_with(fresh).clone()
+        let mut all = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, e| Arc::strong_count(&e.group) > 1 || e.group.stale_sessions().num_sessions > 0);
+        let fresh =
+            || Earlier { group: Arc::new(SessionGroup::default().named(camera.to_string())), live555: Arc::default() };
+        all.entry(camera.clone()).or_insert_with(fresh).clone()
     }
 
     async fn open(&self, request: ConnectRequest) -> Result<Box<dyn Connection>, IngestError> {
-        let group = self.group(&request.camera);
-        await_earlier_sessions(&group, request.transport).await?;
+        let earlier = self.earlier(&request.camera);
+        earlier.wait_for_end(request.transport).await?;
+        let group = earlier.group;
         let camera = Camera::new(&request);
         let mut session = camera.describe(&group).await?;
+        earlier.live555.store(session.tool().is_some_and(Tool::has_live555_tcp_bug), Ordering::Relaxed);
         let video = choose_video(&session)?;
         let transport = match request.transport {
             Transport::Tcp => retina::client::Transport::Tcp(TcpTransportOptions::default()),
@@ -101,23 +113,21 @@ impl Connector for RtspConnector {
     }
 }
 
-/// Waits until the camera has ended sessions that were ours, as far as that is worth it.
-async fn await_earlier_sessions(group: &SessionGroup, transport: Transport) -> Result<(), IngestError> {
-    let status = group.stale_sessions();
-    if status.num_sessions == 0 {
-        return Ok(());
+impl Earlier {
+    /// Waits until the camera has ended sessions that were ours, as far as that is worth it.
+    async fn wait_for_end(&self, transport: Transport) -> Result<(), IngestError> {
+        // Whether TEARDOWN failed or was not answered in time, a camera that came back may well take a new session.
+        if !matches!(tokio::time::timeout(EARLIER_TEARDOWN, self.group.await_teardown()).await, Ok(Ok(()))) {
+            tracing::debug!("an earlier session was not ended on the camera");
+        }
+        let status = self.group.stale_sessions();
+        if transport == Transport::Udp || status.num_sessions == 0 || !self.live555.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let now = tokio::time::Instant::now();
+        let retry_after = status.max_expires.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
+        Err(IngestError::new(Phase::Connect, ErrorKind::StaleSession { retry_after }))
     }
-    let patience = match transport {
-        Transport::Tcp => EARLIER_TCP_SESSION,
-        Transport::Udp => EARLIER_UDP_SESSION,
-    };
-    let ended = tokio::time::timeout(patience, group.await_stale_sessions(&status)).await.is_ok();
-    if ended || transport == Transport::Udp {
-        return Ok(());
-    }
-    let now = tokio::time::Instant::now();
-    let retry_after = status.max_expires.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
-    Err(IngestError::new(Phase::Connect, ErrorKind::StaleSession { retry_after }))
 }
 
 /// One connect's address and credentials. Has no `Debug`: it holds both in the clear.
@@ -153,7 +163,7 @@ impl Camera {
         let session = self.describe_with(group, TeardownPolicy::Auto).await?;
         let reconnects = match self.transport {
             Transport::Udp => true,
-            Transport::Tcp => session.tool().is_some_and(retina::client::Tool::has_live555_tcp_bug),
+            Transport::Tcp => session.tool().is_some_and(Tool::has_live555_tcp_bug),
         };
         if !reconnects || peer::base_is_at(&session, &self.address) {
             return Ok(session);
@@ -231,11 +241,12 @@ impl RtspConnection {
                     }));
                 }
                 CodecItem::Rtcp(compound) => {
-                    if let Some(report) = sender_report(&compound) {
-                        return Ok(ConnectionItem::Report(report));
-                    }
+                    // First, for a BYE comes in one compound packet with the last report.
                     if says_bye(&compound) {
                         return Err(IngestError::new(Phase::Stream, ErrorKind::EndedByCamera));
+                    }
+                    if let Some(report) = sender_report(&compound) {
+                        return Ok(ConnectionItem::Report(report));
                     }
                 }
                 // Only one stream is set up, a video.

@@ -23,13 +23,17 @@ except (ImportError, ValueError) as error:
     print(f"missing: {error}", flush=True)
     sys.exit(77)
 
-PICTURE = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! jpegenc ! rtpjpegpay pt=26"
+PICTURE = (
+    "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=240,framerate=25/1 "
+    "! jpegenc ! rtpjpegpay pt=26"
+)
 SOUND = "audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay pt=0"
 
 
 def main(h264, h265):
     Gst.init(None)
-    for element in ("qtdemux", "rtph264pay", "rtph265pay", "rtpjpegpay", "jpegenc", "videotestsrc", "mulawenc", "rtpbin"):
+    elements = "qtdemux h264parse h265parse rtph264pay rtph265pay rtpjpegpay rtppcmupay jpegenc mulawenc videotestsrc rtpbin"
+    for element in elements.split():
         if Gst.ElementFactory.find(element) is None:
             print(f"missing: GStreamer element {element}", flush=True)
             sys.exit(77)
@@ -40,8 +44,8 @@ def main(h264, h265):
     mounts = server.get_mount_points()
     clip = "( filesrc location=\"{}\" ! qtdemux ! {} name=pay0 pt=96 config-interval=-1 )"
     for path, launch, role in (
-        ("/h264", clip.format(h264, "rtph264pay"), "anyone"),
-        ("/h265", clip.format(h265, "rtph265pay"), "anyone"),
+        ("/h264", clip.format(h264, "h264parse ! rtph264pay"), "anyone"),
+        ("/h265", clip.format(h265, "h265parse ! rtph265pay"), "anyone"),
         ("/mjpeg", f"( {PICTURE} name=pay0 )", "anyone"),
         ("/av", f"( {SOUND} name=pay0 {PICTURE} name=pay1 )", "anyone"),
         ("/secret", f"( {PICTURE} name=pay0 )", "viewer"),
