@@ -70,11 +70,11 @@ impl SourceUrl {
     #[must_use]
     pub fn expose(&self) -> SecretString {
         let mut url = self.bare.clone();
-        if let Some(user) = &self.user {
-            // Infallible here: `parse` has already cleared the same fields of the same URL.
-            let _ = url.set_username(user);
-            let _ = url.set_password(self.password.as_ref().map(ExposeSecret::expose_secret));
-        }
+        let user = self.user.as_deref().unwrap_or_default();
+        let password = self.password.as_ref().map(ExposeSecret::expose_secret);
+        // Cannot fail: `parse` has already changed the same fields of the same URL.
+        let set = url.set_username(user).and_then(|()| url.set_password(password));
+        debug_assert!(set.is_ok(), "user info was cleared from this URL before");
         SecretString::from(url.to_string())
     }
 }

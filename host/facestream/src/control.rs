@@ -13,7 +13,7 @@ use facestream_api::control::{
 use facestream_core::event::Event;
 use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
-use facestream_guest_host::{GuestEntry, GuestStore, StoreError};
+use facestream_guest_host::{GuestStore, StoreError, StoredGuest};
 use facestream_pipeline::supervisor::SwapFailure;
 use facestream_pipeline::{StartError, Supervisor};
 use facestream_sink::Sinks;
@@ -55,25 +55,39 @@ fn start_error(error: StartError) -> ControlError {
     }
 }
 
-fn store_error(error: StoreError, reference: &str) -> ControlError {
+fn store_error(error: StoreError) -> ControlError {
     match error {
-        StoreError::Unknown { .. } => ControlError::UnknownGuest(reference.to_owned()),
-        error @ (StoreError::Taken { .. } | StoreError::BuiltIn { .. }) => ControlError::GuestConflict(error.to_string()),
-        error @ StoreError::Io { .. } => ControlError::internal(error),
-        error => ControlError::GuestRefused(error.to_string()),
+        StoreError::NotFound { reference, .. } => ControlError::UnknownGuest(reference),
+        error @ StoreError::VersionTaken { .. } => ControlError::GuestConflict(error.to_string()),
+        error @ (StoreError::BadReference(_) | StoreError::Load { .. }) => ControlError::GuestRefused(chain(&error)),
+        error => ControlError::internal(error),
     }
 }
 
-fn guest_info(entry: GuestEntry) -> GuestInfo {
+/// An error with its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn guest_info(guest: StoredGuest) -> GuestInfo {
     GuestInfo {
-        name: entry.name,
-        version: entry.version,
-        digest: entry.digest,
-        slots: vec![entry.slot],
-        size_bytes: entry.size_bytes,
-        builtin: entry.built_in,
-        imports: entry.imports,
-        added_unix_ms: entry.added_unix_ms,
+        name: guest.name,
+        version: Some(guest.version),
+        digest: guest.info.digest.to_string(),
+        slots: vec![guest.info.kind],
+        size_bytes: guest.info.bytes,
+        builtin: guest.builtin,
+        imports: guest.info.imports,
+        added_unix_ms: None,
     }
 }
 
@@ -145,7 +159,7 @@ impl Control for Host {
     fn guest<'a>(&'a self, reference: &'a str) -> Answer<'a, GuestInfo> {
         let (store, reference) = (Arc::clone(self.store()), reference.to_owned());
         Box::pin(blocking(move || {
-            store.resolve(&reference).map(guest_info).map_err(|error| store_error(error, &reference))
+            store.resolve(&reference).map(guest_info).map_err(store_error)
         }))
     }
 
@@ -153,9 +167,14 @@ impl Control for Host {
         let store = Arc::clone(self.store());
         Box::pin(blocking(move || {
             let GuestUpload { name, version, component } = upload;
-            let added = store.add(&component, name.as_deref(), version.as_deref());
-            let (entry, created) = added.map_err(|error| store_error(error, name.as_deref().unwrap_or("")))?;
-            Ok(GuestAdded { guest: guest_info(entry), created })
+            let Some(name) = name else {
+                let text = "the guest needs a name: POST /api/v1/guests?name=NAME&version=VERSION";
+                return Err(ControlError::GuestRefused(text.to_owned()));
+            };
+            let version = version.unwrap_or_else(|| "0.1.0".to_owned());
+            let before = store.resolve(&format!("{name}@{version}")).is_ok();
+            let guest = store.add(&component, &name, &version).map_err(store_error)?;
+            Ok(GuestAdded { guest: guest_info(guest), created: !before })
         }))
     }
 
@@ -163,20 +182,24 @@ impl Control for Host {
         let (supervisor, reference) = (Arc::clone(&self.supervisor), reference.to_owned());
         Box::pin(blocking(move || {
             let store = &supervisor.parts().guests;
-            let entry = store.resolve(&reference).map_err(|error| store_error(error, &reference))?;
+            let guest = store.resolve(&reference).map_err(store_error)?;
+            if guest.builtin {
+                return Err(ControlError::GuestConflict(format!("`{reference}` comes with the host")));
+            }
+            let digest = guest.info.digest.to_string();
             for camera in supervisor.statuses() {
-                if let Some(slot) = camera.slots.iter().find(|s| s.digest == entry.digest) {
+                if let Some(slot) = camera.slots.iter().find(|s| s.digest == digest) {
                     let text = format!("`{reference}` is the {} of camera {}", slot.slot, camera.camera_id);
                     return Err(ControlError::GuestConflict(text));
                 }
             }
-            store.remove(&reference).map_err(|error| store_error(error, &reference))
+            store.remove(&reference).map_err(store_error)
         }))
     }
 
     fn models(&self) -> Vec<ModelInfo> {
         let info = |model: facestream_pipeline::models::ModelStatus| {
-            let (family, provider) = model.loaded.clone().unzip();
+            let (family, provider) = model.loaded.as_ref().map(|i| (i.family.to_owned(), i.provider.as_str().to_owned())).unzip();
             ModelInfo {
                 name: model.name,
                 family,

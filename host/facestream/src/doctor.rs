@@ -80,12 +80,12 @@ fn machine() -> Verdict {
 fn ffmpeg() -> Vec<(String, Verdict)> {
     let report = facestream_decode::available();
     let mut lines = vec![("ffmpeg".to_owned(), Good(report.version.clone()))];
-    for (codec, decoder) in &report.decoders {
-        let verdict = match decoder {
+    for found in &report.decoders {
+        let verdict = match &found.decoder {
             Some(name) => Good(format!("decoder {name}")),
             None => Bad("no decoder".to_owned(), "install FFmpeg's full codec libraries (Debian: libavcodec-extra)".to_owned()),
         };
-        lines.push((format!("  {}", codec.as_str()), verdict));
+        lines.push((format!("  {}", found.codec), verdict));
     }
     lines
 }
@@ -116,7 +116,7 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
     }
     for model in statuses {
         let verdict = match models.engine(Some(&model.name)) {
-            Ok(engine) => Good(engine.describe()),
+            Ok(_) => Good(models.describe(&model.name).unwrap_or_default()),
             Err(error) if model.default => Bad(error.to_string(), "name another in defaults.model".to_owned()),
             Err(error) => Note(error.to_string(), format!("remove {}", model.path.display())),
         };
@@ -138,14 +138,14 @@ fn gpu() -> Verdict {
 
 fn guests(config: &Config) -> Vec<(String, Verdict)> {
     let store = match parts::guest_store(&config.guests, Some(&config.server.data_dir).filter(|d| d.is_dir()).map(|p| &**p)) {
-        Ok(store) => store,
+        Ok((store, _)) => store,
         Err(error) => return vec![("guests".to_owned(), Bad(format!("{error:#}"), "cargo xtask guests".to_owned()))],
     };
     let list = store.list();
     let mut lines = Vec::new();
     for kind in SlotKind::ALL {
         let wanted = config.defaults.guests.slot(kind);
-        let verdict = match store.component(&wanted.guest, kind) {
+        let verdict = match store.load(&wanted.guest) {
             Ok(_) => Good(format!("{} (default {kind})", wanted.guest)),
             Err(error) => Bad(error.to_string(), "cargo xtask guests, or name another in defaults.guests".to_owned()),
         };

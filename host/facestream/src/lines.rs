@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
-use facestream_core::{Detection, FrameInfo, Message, Rect, Shot, Track, TrackPhase, TrackUpdate};
+use facestream_core::{Detection, FrameInfo, Message, Rect, Shot, Track, TrackPhase};
 use facestream_pipeline::stage::Observer;
 use serde_json::{Value, json};
 
@@ -39,8 +39,11 @@ impl Output {
     }
 
     fn line(&mut self, value: &Value) {
-        let written = serde_json::to_writer(&mut self.lines, value).map_err(Into::into);
-        self.keep(written.and_then(|()| self.lines.write_all(b"\n")));
+        let mut written = serde_json::to_writer(&mut self.lines, value).map_err(Into::into);
+        if written.is_ok() {
+            written = self.lines.write_all(b"\n");
+        }
+        self.keep(written);
     }
 
     fn row(&mut self, row: std::fmt::Arguments<'_>) {
@@ -124,7 +127,7 @@ fn payload(bytes: &[u8]) -> Value {
 }
 
 impl Observer for Printer {
-    fn frame(&mut self, info: &FrameInfo, detections: &[Detection], update: Option<&TrackUpdate>) {
+    fn frame(&mut self, info: &FrameInfo, detections: &[Detection], tracks: Option<&[Track]>, ended: &[Track]) {
         self.print(Emit::Detections, || {
             json!({
                 "type": "detections",
@@ -133,19 +136,19 @@ impl Observer for Printer {
                 "detections": detections.iter().map(detection).collect::<Vec<_>>(),
             })
         });
-        let Some(update) = update else { return };
+        let Some(tracks) = tracks else { return };
         self.print(Emit::Tracks, || {
-            let ended: BTreeSet<u64> = update.ended.iter().copied().collect();
+            let ended: BTreeSet<u64> = ended.iter().map(|t| t.id).collect();
             json!({
                 "type": "tracks",
                 "frame": info.sequence,
                 "timestamp_ns": info.timestamp_ns,
-                "tracks": update.tracks.iter().map(track).collect::<Vec<_>>(),
+                "tracks": tracks.iter().map(track).collect::<Vec<_>>(),
                 "ended": ended,
             })
         });
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in mot_rows(info.sequence + 1, &update.tracks) {
+        for row in mot_rows(info.sequence + 1, tracks) {
             output.row(format_args!("{row}\n"));
         }
     }

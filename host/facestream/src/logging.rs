@@ -4,7 +4,11 @@ use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error, so that standard output stays the command's own. `RUST_LOG` wins over `level`.
 pub(crate) fn start(json: bool, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // Last, so that it wins: the RTSP library's own lines can hold addresses.
+    if let Ok(directive) = facestream_ingest::LOG_DIRECTIVE.parse() {
+        filter = filter.add_directive(directive);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = if json { builder.json().try_init() } else { builder.try_init() };
     if set.is_err() {

@@ -1,42 +1,59 @@
 //! Puts the parts of the host together from configuration and assets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use facestream_core::guest::SlotKind;
-use facestream_guest_host::{GuestConfig, GuestEngine, GuestStore};
+use facestream_core::guest::{SlotKind, SlotSpec};
+use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine, GuestStore, SlotGuest};
 use facestream_infer::InferConfig;
 use facestream_pipeline::Models;
 
 use crate::assets::Assets;
 
-/// Guests: built-in ones from the assets, uploaded ones and the compiled-code cache under the data folder.
-pub(crate) fn guest_store(config: &GuestConfig, data: Option<&Path>) -> anyhow::Result<Arc<GuestStore>> {
+/// Guests: built-in ones from the assets, uploaded ones and the compiled-code cache under the data folder. Without a
+/// data folder there are no uploaded ones, and the cache lies in the user's own cache folder, where it serves every run.
+pub(crate) fn guest_store(config: &GuestConfig, data: Option<&Path>) -> anyhow::Result<(Arc<GuestStore>, GuestEngine)> {
     let assets = Assets::find()?;
+    let dir = data.map_or_else(user_cache, Path::to_owned);
     let mut config = config.clone();
-    if config.cache_dir.is_none() {
-        // Without a data folder the cache lies with the assets, where it serves every run.
-        config.cache_dir = Some(data.map_or_else(|| assets.root().join("cache"), |dir| dir.join("cache")));
-    }
-    let engine = GuestEngine::new(config)?;
-    Ok(Arc::new(GuestStore::open(engine, &assets.guests(), data)?))
+    config.cache_dir.get_or_insert_with(|| dir.join("cache"));
+    let engine = GuestEngine::new(&config)?;
+    let store = GuestStore::open(&engine, &dir.join("guests"), Some(&assets.guests()))?;
+    Ok((Arc::new(store), engine))
 }
 
-/// A guest named on the command line: as it stands when the store has it, else a component file that is put in the
-/// store in memory under its path.
-pub(crate) fn guest_reference(store: &GuestStore, text: &str, slot: SlotKind) -> anyhow::Result<String> {
-    if store.resolve(text).is_ok() {
-        return Ok(text.to_owned());
-    }
-    let path = Path::new(text);
-    anyhow::ensure!(
-        path.is_file(),
-        "no {slot} `{text}`: neither a guest (there are: {}) nor a component file",
-        store.list().iter().filter(|g| g.slot == slot).map(|g| g.name.as_str()).collect::<Vec<_>>().join(", ")
-    );
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {text}"))?;
-    store.add_unnamed(&bytes).with_context(|| format!("{text} cannot be used"))
+/// `$XDG_CACHE_HOME/facestream`, `~/.cache/facestream`, or a folder for temporary files where there is no home.
+fn user_cache() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    from("XDG_CACHE_HOME")
+        .or_else(|| from("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("facestream")
+}
+
+/// A guest named on the command line: one of the store, else a component file.
+pub(crate) fn slot_guest(
+    store: &GuestStore,
+    engine: &GuestEngine,
+    kind: SlotKind,
+    spec: &SlotSpec,
+) -> anyhow::Result<SlotGuest> {
+    let text = &spec.guest;
+    let component = if store.resolve(text).is_ok() {
+        store.load(text)?
+    } else {
+        let of_kind = store.list().into_iter().filter(|g| g.info.kind == kind).map(|g| g.name);
+        anyhow::ensure!(
+            Path::new(text).is_file(),
+            "no {kind} `{text}`: neither a guest (there are: {}) nor a component file",
+            of_kind.collect::<Vec<_>>().join(", ")
+        );
+        let bytes = std::fs::read(text).with_context(|| format!("cannot read {text}"))?;
+        GuestComponent::load(engine, &bytes).with_context(|| format!("{text} cannot be used"))?
+    };
+    anyhow::ensure!(component.kind() == kind, "`{text}` is a {}, not a {kind}", component.kind());
+    Ok(SlotGuest { reference: text.clone(), component, config: spec.config.clone(), limits: None })
 }
 
 /// Models of the assets, and the library that runs them.

@@ -14,7 +14,7 @@ use facestream_core::camera::Transport;
 use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
 use facestream_core::metrics::Counter;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
-use facestream_guest_host::{CameraGuests, GuestStore};
+use facestream_guest_host::{CameraGuests, GuestSet};
 use facestream_pipeline::Models;
 use facestream_pipeline::camera::{RunningCamera, Shared};
 use facestream_pipeline::file::FileRun;
@@ -41,7 +41,7 @@ struct Run<'a> {
     args: &'a RunArgs,
     config: Config,
     guests: GuestsSpec,
-    store: Arc<GuestStore>,
+    set: GuestSet,
     models: Arc<Models>,
     model: String,
     output: Arc<Mutex<Output>>,
@@ -69,11 +69,17 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let streams = args.inputs.iter().filter(|i| i.contains("://")).count();
     ensure!(streams == 0 || streams == args.inputs.len(), "give either files or stream addresses, not both");
 
-    let store = parts::guest_store(&config.guests, None)?;
+    let (store, engine) = parts::guest_store(&config.guests, None)?;
     let guests = GuestsSpec {
-        tracker: slot(&store, SlotKind::Tracker, &args.tracker, &args.tracker_config)?,
-        scorer: slot(&store, SlotKind::Scorer, &args.scorer, &args.scorer_config)?,
-        formatter: slot(&store, SlotKind::Formatter, &args.formatter, &args.formatter_config)?,
+        tracker: slot(SlotKind::Tracker, &args.tracker, &args.tracker_config)?,
+        scorer: slot(SlotKind::Scorer, &args.scorer, &args.scorer_config)?,
+        formatter: slot(SlotKind::Formatter, &args.formatter, &args.formatter_config)?,
+    };
+    let guest = |kind: SlotKind| parts::slot_guest(&store, &engine, kind, guests.slot(kind));
+    let set = GuestSet {
+        tracker: guest(SlotKind::Tracker)?,
+        scorer: guest(SlotKind::Scorer)?,
+        formatter: guest(SlotKind::Formatter)?,
     };
     let models = parts::models(&config.infer, &args.model, None)?;
     let model = if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
@@ -89,7 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let output = Arc::new(Mutex::new(Output::new(lines, mot)));
     let clock = Arc::new(SystemClock::default());
-    let run = Run { args, config, guests, store, models, model, output, clock };
+    let run = Run { args, config, guests, set, models, model, output, clock };
     let done = if streams > 0 { run.streams() } else { run.files() };
     // Also after an error: what was analysed is not lost.
     let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish();
@@ -101,23 +107,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn slot(store: &GuestStore, kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
+fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
     let config: serde_json::Value =
         serde_json::from_str(config).with_context(|| format!("--{kind}-config is no JSON: {config}"))?;
     ensure!(config.is_object(), "--{kind}-config takes a JSON object, e.g. '{{\"key\": 1}}'");
-    Ok(SlotSpec { guest: parts::guest_reference(store, guest, kind)?, config })
+    Ok(SlotSpec { guest: guest.to_owned(), config })
 }
 
 impl Run<'_> {
     fn stage(&self, id: &CameraId, input: &str, metrics: &Arc<CameraMetrics>) -> anyhow::Result<Stage> {
-        let component = |kind: SlotKind| self.store.component(&self.guests.slot(kind).guest, kind);
-        let components =
-            (component(SlotKind::Tracker)?, component(SlotKind::Scorer)?, component(SlotKind::Formatter)?);
-        let guests = CameraGuests::new(self.store.engine(), id, &self.guests, components, Arc::clone(metrics))?;
+        let guests = CameraGuests::new(id, self.set.clone(), &self.config.guests, Arc::clone(metrics))?;
         let several = (self.args.inputs.len() > 1).then(|| input.to_owned());
         let printer = Printer::new(Arc::clone(&self.output), self.args.emit.clone(), several);
-        let (outlet, clock) = (Arc::new(Nowhere), Arc::clone(&self.clock));
-        Ok(Stage::new(guests, outlet, Some(Box::new(printer)), Arc::clone(metrics), clock))
+        let stage = Stage::new(guests, Arc::new(Nowhere), Arc::clone(metrics), Arc::clone(&self.clock));
+        Ok(stage.observed_by(Box::new(printer)))
     }
 
     fn files(&self) -> anyhow::Result<()> {
@@ -174,12 +177,13 @@ impl Run<'_> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut ingest = self.config.ingest.clone();
         // Whoever types an address on this machine's command line may reach this machine.
-        ingest.address.allow_loopback = true;
+        ingest.addresses.allow_loopback = true;
         let shared = Arc::new(Shared {
             clock: Arc::clone(&self.clock),
             ingest: facestream_ingest::IngestEnv::system(ingest),
             decode: self.config.decode.clone(),
             mailbox_frames: self.config.pipeline.mailbox_frames,
+            drain: Duration::from_millis(self.config.pipeline.drain_ms),
             pool: GuestPool::start(self.config.pipeline.threads()).context("cannot start the guest threads")?,
             events: tokio::sync::broadcast::channel(64).0,
         });

@@ -40,15 +40,14 @@ impl Outlet for ToSinks {
 /// # Errors
 /// When the configuration is wrong, or a part cannot start.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let mut config = Config::from_file(args.config.as_deref())?;
-    if let Some(listen) = args.listen {
-        config.server.listen = listen;
-    }
-    if let Some(data) = &args.data {
-        config.server.data_dir.clone_from(data);
-    }
-    let problems = config.server.validate();
-    anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    // What the command line says goes the way of the environment, so that everything is checked once, as it will be.
+    let listen = args.listen.map(|l| l.to_string());
+    let data = args.data.as_ref().map(|d| d.display().to_string());
+    let config = Config::load(args.config.as_deref(), &|name| match name {
+        "FACESTREAM_SERVER_LISTEN" if listen.is_some() => listen.clone(),
+        "FACESTREAM_SERVER_DATA_DIR" if data.is_some() => data.clone(),
+        name => std::env::var(name).ok(),
+    })?;
     if args.check {
         println!("the configuration is valid");
         return Ok(ExitCode::SUCCESS);
@@ -80,22 +79,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let sinks = Arc::new(sinks);
     let mut ingest = config.ingest.clone();
     // A camera on this very machine is a risk only where others can ask for it.
-    ingest.address.allow_loopback |= config.server.listen.ip().is_loopback();
+    ingest.addresses.allow_loopback |= config.server.listen.ip().is_loopback();
+    let (guests, _engine) = parts::guest_store(&config.guests, Some(&data))?;
     let supervisor = Supervisor::new(Parts {
         shared: Arc::new(Shared {
             clock: Arc::clone(&clock),
             ingest: facestream_ingest::IngestEnv::system(ingest),
             decode: config.decode.clone(),
             mailbox_frames: config.pipeline.mailbox_frames,
+            drain: Duration::from_millis(config.pipeline.drain_ms),
             pool: GuestPool::start(config.pipeline.threads()).context("cannot start the guest threads")?,
             events,
         }),
         models: parts::models(&config.infer, &config.defaults.model, Some(&data))?,
-        guests: parts::guest_store(&config.guests, Some(&data))?,
+        guests,
+        guest_config: config.guests.clone(),
         outlet: Arc::new(ToSinks(Arc::clone(&sinks))),
         wanted: Box::new(SqliteWanted::open(&data.join("cameras.db"))?),
         runtime: tokio::runtime::Handle::current(),
-        drain: Duration::from_millis(config.pipeline.drain_ms),
         tick: Duration::from_millis(config.pipeline.tick_ms),
     });
     let defaults = CameraDefaults {
@@ -127,7 +128,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::warn!(sink, messages = left.messages, kept_for_next_start = left.kept, "not delivered");
         }
     }
-    api.await??;
+    api.await?;
     tracing::info!("stopped");
     Ok(())
 }

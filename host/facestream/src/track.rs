@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
-use facestream_core::guest::SlotKind;
+use facestream_core::guest::{SlotKind, SlotSpec};
 use facestream_core::{CameraId, Detection, FrameInfo, Rect};
-use facestream_guest_host::{GuestConfig, TrackerGuest};
+use facestream_guest_host::{GuestConfig, GuestEnv, TrackerGuest};
 
 use crate::cli::TrackArgs;
 use crate::lines::mot_rows;
@@ -26,12 +26,14 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
     let Some((width, height)) = size else { bail!("--size takes WxH, e.g. 1920x1080") };
     let frames = read(&args.detections)?;
 
-    let store = parts::guest_store(&GuestConfig::default(), None)?;
-    let name = parts::guest_reference(&store, &args.guest, SlotKind::Tracker)?;
-    let component = store.component(&name, SlotKind::Tracker)?;
+    let (store, engine) = parts::guest_store(&GuestConfig::default(), None)?;
+    let config = serde_json::from_str(&args.config).context("--config is no JSON")?;
+    let spec = SlotSpec { guest: args.guest.clone(), config };
+    let guest = parts::slot_guest(&store, &engine, SlotKind::Tracker, &spec)?;
     let camera = CameraId::new("mot").context("a fixed name")?;
-    let mut tracker = TrackerGuest::instantiate(store.engine(), &component, &camera)?;
-    tracker.configure(&args.config)?;
+    let env = GuestEnv { camera, guest: guest.reference, limits: GuestConfig::default().limits };
+    let mut tracker = TrackerGuest::instantiate(&guest.component, &env)?;
+    tracker.configure(&guest.config)?;
 
     let file = std::fs::File::create(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
     let mut out = BufWriter::new(file);

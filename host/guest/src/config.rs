@@ -126,7 +126,8 @@ impl GuestConfig {
         if !(1..=20_000).contains(&self.max_instances) {
             problems.push(format!("guests.max_instances is {}; it must be from 1 to 20000", self.max_instances));
         }
-        if !(MIB..=4096 * MIB).contains(&self.largest_memory_bytes) || self.largest_memory_bytes % 65_536 != 0 {
+        if !(MIB..=4096 * MIB).contains(&self.largest_memory_bytes) || !self.largest_memory_bytes.is_multiple_of(65_536)
+        {
             problems.push(format!(
                 "guests.largest_memory_bytes is {}; it must be from 1 MiB to 4 GiB and a multiple of 65536",
                 self.largest_memory_bytes

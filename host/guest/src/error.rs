@@ -202,6 +202,9 @@ pub enum StoreError {
         /// What it stands for.
         digest: String,
     },
+    /// It comes with the host.
+    #[error("`{0}` comes with the host and cannot be deleted")]
+    BuiltIn(String),
     /// The component was refused.
     #[error("guest `{guest}` refused: {error}")]
     Load {

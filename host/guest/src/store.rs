@@ -181,14 +181,38 @@ impl GuestStore {
         }
         write_atomically(&self.blob(&guest.info.digest), bytes)?;
         index.guests.push(guest.clone());
-        let json = serde_json::to_vec_pretty(&*index).map_err(io::Error::from);
-        let path = self.dir.join("index.json");
-        let written = json.map_err(at("writing", &path)).and_then(|json| write_atomically(&path, &json));
-        if let Err(e) = written {
+        if let Err(e) = self.write_index(&index) {
             index.guests.pop();
             return Err(e);
         }
         Ok(guest)
+    }
+
+    /// Forgets an uploaded guest; its bytes go when no other name stands for them. Cameras that run it keep it.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; `BuiltIn`; `Io`.
+    pub fn remove(&self, reference: &str) -> Result<(), StoreError> {
+        let guest = self.resolve(reference)?;
+        if guest.builtin {
+            return Err(StoreError::BuiltIn(guest.name));
+        }
+        let mut index = lock(&self.index);
+        let kept: Vec<StoredGuest> = index.guests.iter().filter(|g| **g != guest).cloned().collect();
+        let shared = kept.iter().any(|g| g.info.digest == guest.info.digest);
+        self.write_index(&Index { guests: kept.clone() })?;
+        index.guests = kept;
+        if !shared {
+            let path = self.blob(&guest.info.digest);
+            fs::remove_file(&path).map_err(at("deleting", &path))?;
+        }
+        Ok(())
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let path = self.dir.join("index.json");
+        let json = serde_json::to_vec_pretty(index).map_err(io::Error::from).map_err(at("writing", &path))?;
+        write_atomically(&path, &json)
     }
 
     fn check_version(&self, name: &str, version: &str, digest: &Digest) -> Result<(), StoreError> {

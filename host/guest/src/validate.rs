@@ -169,6 +169,9 @@ mod tests {
 
     use super::*;
 
+    /// What the refusal says, and what is done to a sound value.
+    type Case<T> = (&'static str, fn(&mut T));
+
     const FRAME: FrameInfo =
         FrameInfo { session: 0, sequence: 5, timestamp_ns: 1000, captured_at_ns: 0, width: 640, height: 360 };
 
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn sound_updates_pass_and_each_kind_of_nonsense_is_named() {
         assert_eq!(check(|_| ()), Ok(()));
-        let cases: &[(&str, fn(&mut TrackUpdate))] = &[
+        let cases: &[Case<TrackUpdate>] = &[
             ("NaN", |u| u.tracks[0].bbox.x = f32::NAN),
             ("inf", |u| u.tracks[0].bbox.width = f32::INFINITY),
             ("negative size", |u| u.tracks[0].bbox.height = -1.0),
@@ -234,7 +237,7 @@ mod tests {
     fn messages_that_kafka_or_a_reader_would_choke_on_are_named() {
         let limits = GuestLimits { max_messages: 2, max_message_bytes: 10, ..GuestLimits::default() };
         assert_eq!(messages(&[message(), message()], &limits), Ok(()));
-        let cases: &[(&str, fn(&mut WrittenMessage))] = &[
+        let cases: &[Case<WrittenMessage>] = &[
             ("no topic name", |m| m.topic.clear()),
             ("no topic name", |m| m.topic = "..".to_owned()),
             ("no topic name", |m| m.topic = "a b".to_owned()),

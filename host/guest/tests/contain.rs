@@ -1,4 +1,6 @@
 //! Hostile guests, one by one: what each tries, how it ends, and that the host only counts it.
+// Helpers outside of `#[test]` functions unwrap too: a failure there is the test's.
+#![allow(clippy::unwrap_used)]
 
 mod kit;
 
@@ -118,21 +120,7 @@ fn a_table_bomb_counts_against_the_same_limit() {
 }
 
 #[test]
-fn two_memories_share_one_limit() {
-    // Two core modules in one component, each with a memory; together they are above the limit.
-    let two = r#"(component
-      (core module $m (memory 40))
-      (core instance (instantiate $m))
-      (core instance (instantiate $m))
-      (type $f (func (result (result))))
-      (core module $e (func (export "f") (result i32) (i32.const 0)))
-      (core instance $e (instantiate $e))
-      (func $f (type $f) (canon lift (core func $e "f")))
-      (instance $i (export "f" (func $f)))
-      (export "facestream:analytics/tracking@0.1.0" (instance $i)))"#;
-    // It lacks the interface's functions, so it does not load as a guest; the limiter's own test counts the sum. Here:
-    // one guest whose memory and table together are above the limit does not even start.
-    assert!(wat::parse_str(two).is_ok());
+fn memory_and_table_together_above_the_limit_do_not_start() {
     let engine = kit::engine();
     let component = kit::load(&engine, &kit::tracker(&[("extra", "(table 10000 funcref)")]));
     let limits = GuestLimits { max_memory_bytes: 4 * 65_536 + 79_999, ..GuestLimits::default() };
@@ -175,7 +163,7 @@ fn a_gigantic_list_is_refused() {
     // 50,000 tracks: inside its memory, above the count.
     let body = echo_then("(drop (memory.grow (i32.const 60))) (i32.store (i32.const 1032) (i32.const 50000))");
     let failure = on_advance(&body);
-    assert!(matches!(failure, GuestFailure::Invalid(_) | GuestFailure::Trap(_)), "{failure}");
+    assert!(matches!(&failure, GuestFailure::Invalid(text) if text.contains("50000 tracks")), "{failure}");
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! A camera's three guests together: messages and their identity, failures and restarts, swaps with state.
+// Helpers outside of `#[test]` functions unwrap too: a failure there is the test's.
+#![allow(clippy::unwrap_used)]
 
 mod kit;
 

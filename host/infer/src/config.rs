@@ -69,6 +69,17 @@ pub enum Provider {
     OpenVino,
 }
 
+impl Provider {
+    /// The name used in configuration and status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::OpenVino => "openvino",
+        }
+    }
+}
+
 /// A side longer than this is a slip of the keyboard: one input tensor would exceed 800 MB.
 const MAX_SIDE: u32 = 8192;
 

@@ -43,11 +43,7 @@ pub struct ModelInfo {
 
 impl fmt::Display for ModelInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let provider = match self.provider {
-            Provider::Cpu => "cpu",
-            Provider::OpenVino => "openvino",
-        };
-        write!(f, "{} ({}, on {provider}", self.name, self.family)?;
+        write!(f, "{} ({}, on {}", self.name, self.family, self.provider.as_str())?;
         if let Some((w, h)) = self.fixed_size {
             write!(f, ", fixed input {w}x{h}")?;
         }

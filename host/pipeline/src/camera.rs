@@ -13,9 +13,10 @@ use facestream_core::event::Event;
 use facestream_core::guest::SlotStatus;
 use facestream_core::metrics::Counter;
 use facestream_core::{
-    CameraId, CameraMetrics, CameraSpec, CameraState, CameraStatus, Clock, DropReason, StreamParams, WorkerId,
+    CameraId, CameraMetrics, CameraSpec, CameraState, CameraStatus, Clock, DropReason, Frame, StreamParams, WorkerId,
 };
-use facestream_decode::{DecodeConfig, Decoder, FrameSelector, open_decoder};
+use facestream_decode::{DecodeConfig, DecodeError, DecodeReport, Decoder, FrameSelector, open_decoder};
+use facestream_guest_host::GuestFactory;
 use facestream_infer::{Engine, Feed, FeedKind};
 use facestream_ingest::{IngestEnv, IngestEvent, IngestHandle};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub decode: DecodeConfig,
     /// Frames that may wait before a camera's guests.
     pub mailbox_frames: usize,
+    /// How long a stopping camera may take to hand over what is on its way.
+    pub drain: Duration,
     /// Guest threads.
     pub pool: GuestPool,
     /// Who listens to events.
@@ -53,6 +56,7 @@ pub struct RunningCamera {
     state: watch::Receiver<CameraState>,
     stopping: AtomicBool,
     lane: Arc<Lane<Stage>>,
+    factory: GuestFactory,
     latest: Arc<Latest>,
     slots: Arc<Mutex<Vec<SlotStatus>>>,
     stream: Arc<Mutex<Option<StreamParams>>>,
@@ -83,7 +87,7 @@ impl RunningCamera {
         stage: Stage,
         metrics: Arc<CameraMetrics>,
     ) -> Result<Arc<Self>, SpawnError> {
-        let (latest, slots) = (stage.latest(), stage.slots());
+        let (latest, slots, factory) = (stage.latest(), stage.slots(), stage.guests.factory());
         let bound = shared.mailbox_frames;
         let lane = shared.pool.lane(spec.id.as_str(), stage, bound, WhenFull::DropOldest, Arc::clone(&metrics));
         let feed = {
@@ -107,7 +111,8 @@ impl RunningCamera {
         let (done, decoding) = oneshot::channel();
         let looping = DecodeLoop {
             spec: spec.clone(),
-            config: shared.decode.clone(),
+            config: DecodeConfig { keyframes_only: spec.keyframes_only, ..shared.decode.clone() },
+            drain: shared.drain,
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&shared.clock),
             stream: Arc::clone(&stream),
@@ -134,6 +139,7 @@ impl RunningCamera {
             state,
             stopping: AtomicBool::new(false),
             lane,
+            factory,
             latest,
             slots,
             stream,
@@ -176,6 +182,12 @@ impl RunningCamera {
     #[must_use]
     pub fn lane(&self) -> &Arc<Lane<Stage>> {
         &self.lane
+    }
+
+    /// Makes instances for its slots, on any thread.
+    #[must_use]
+    pub fn factory(&self) -> &GuestFactory {
+        &self.factory
     }
 
     /// Its latest picture.
@@ -281,6 +293,7 @@ async fn announce(
 struct DecodeLoop {
     spec: CameraSpec,
     config: DecodeConfig,
+    drain: Duration,
     metrics: Arc<CameraMetrics>,
     clock: Arc<dyn Clock>,
     stream: Arc<Mutex<Option<StreamParams>>>,
@@ -289,39 +302,64 @@ struct DecodeLoop {
 
 impl DecodeLoop {
     fn run(self, events: &crossbeam_channel::Receiver<IngestEvent>) {
-        let mut selector = FrameSelector::new(self.spec.detect_fps);
+        let mut selector = FrameSelector::new(self.spec.detect_fps, Arc::clone(&self.metrics));
         let mut decoder: Option<Box<dyn Decoder>> = None;
-        let mut offer = |frame: facestream_core::Frame| {
-            self.metrics.decoded_at(self.clock.monotonic_ns());
-            if selector.select(&frame.info) {
+        // A refused frame is counted by the feed.
+        let mut offer = |frame: Frame| {
+            if selector.take(&frame.info) {
                 self.feed.offer(frame);
-            } else {
-                self.metrics.add(Counter::Skipped, 1);
             }
         };
         for event in events {
             match event {
                 IngestEvent::Started { params, .. } => {
-                    if let Some(mut old) = decoder.take() {
-                        old.flush(&mut offer);
-                    }
-                    match open_decoder(&params, &self.config, Arc::clone(&self.metrics), Arc::clone(&self.clock)) {
-                        Ok(opened) => decoder = Some(opened),
-                        Err(error) => tracing::error!(camera = %self.spec.id, %error, "no decoder"),
+                    let opened = match decoder.take() {
+                        // The same decoder goes on, so that timestamps do, and what it held back is not lost.
+                        Some(mut decoder) => decoder.restart(&params, &mut offer).map(|_| decoder),
+                        None => open_decoder(&params, &self.config, Arc::clone(&self.metrics), Arc::clone(&self.clock)),
+                    };
+                    match opened {
+                        Ok(opened) => {
+                            tracing::info!(camera = %self.spec.id, decoder = opened.describe(), "decoding");
+                            decoder = Some(opened);
+                        }
+                        Err(error) => tracing::error!(camera = %self.spec.id, %error, "cannot decode this camera"),
                     }
                     *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(params);
                 }
                 IngestEvent::AccessUnit(unit) => match &mut decoder {
-                    Some(_) if self.spec.keyframes_only && !unit.keyframe => self.metrics.add(Counter::Skipped, 1),
-                    Some(decoder) => decoder.decode(&unit, &mut offer),
+                    Some(open) => {
+                        if self.failed(open.decode(&unit, &mut offer)) {
+                            decoder = None;
+                        }
+                    }
+                    // Until the watchdog brings a new session.
                     None => self.metrics.dropped(DropReason::DecodeError, 1),
                 },
                 IngestEvent::Ended => break,
             }
         }
         if let Some(mut decoder) = decoder {
-            decoder.flush(&mut offer);
+            self.failed(decoder.flush(&mut offer));
         }
-        self.feed.drain();
+        if !self.feed.drain(self.drain) {
+            tracing::warn!(camera = %self.spec.id, "frames were still in inference when the grace period ran out");
+        }
+    }
+
+    /// Damage is no error, so what comes here cannot be mended by going on.
+    fn failed(&self, done: Result<DecodeReport, DecodeError>) -> bool {
+        match done {
+            Ok(report) => {
+                if report.rebuilt {
+                    tracing::warn!(camera = %self.spec.id, "decoder built anew after too many errors in a row");
+                }
+                false
+            }
+            Err(error) => {
+                tracing::error!(camera = %self.spec.id, %error, "decoding ended");
+                true
+            }
+        }
     }
 }

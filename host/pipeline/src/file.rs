@@ -4,14 +4,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use facestream_core::metrics::Counter;
 use facestream_core::{CameraMetrics, Clock};
 use facestream_decode::{DecodeConfig, DecodeError, FileSource, FrameSelector};
 use facestream_infer::{Engine, FeedKind, InferError};
 
 use crate::lane::{GuestPool, WhenFull};
 use crate::stage::Stage;
+
+/// How long the last frames of a file may take; only a model that hangs takes so long.
+const DRAIN: Duration = Duration::from_secs(300);
 
 /// Why a file was not analysed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum FileError {
         /// Why.
         source: InferError,
     },
+    /// The model did not answer.
+    #[error("{0}: the last frames did not come back from inference within 5 minutes")]
+    Stuck(PathBuf),
     /// The guests' lane went down, which only a bug in the host can cause.
     #[error("{0}: the guests did not finish; the log says why")]
     Lane(PathBuf),
@@ -60,8 +66,8 @@ impl FileRun {
         metrics: &Arc<CameraMetrics>,
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), FileError> {
-        let source = FileSource::open(path, &self.decode, Arc::clone(metrics))?;
-        let total = source.frame_estimate();
+        let source = FileSource::open(path, &self.decode)?;
+        let total = source.frame_count_estimate();
         let name = path.display().to_string();
         let lane = self.pool.lane(&name, stage, self.depth, WhenFull::Wait, Arc::clone(metrics));
         let (failed, failure) = crossbeam_channel::bounded::<InferError>(1);
@@ -77,7 +83,7 @@ impl FileRun {
                 }),
             )
         };
-        let mut selector = FrameSelector::new(self.detect_fps);
+        let mut selector = FrameSelector::new(self.detect_fps, Arc::clone(metrics));
         let mut outcome = Ok(());
         let mut decoded = 0;
         for frame in source {
@@ -85,10 +91,8 @@ impl FileRun {
                 Ok(frame) => {
                     decoded += 1;
                     metrics.decoded_at(self.clock.monotonic_ns());
-                    if selector.select(&frame.info) {
+                    if selector.take(&frame.info) {
                         feed.offer(frame);
-                    } else {
-                        metrics.add(Counter::Skipped, 1);
                     }
                     progress(decoded, total);
                 }
@@ -99,7 +103,9 @@ impl FileRun {
                 break;
             }
         }
-        feed.drain();
+        if !feed.drain(DRAIN) {
+            outcome = outcome.and(Err(FileError::Stuck(path.to_owned())));
+        }
         if let Ok(source) = failure.try_recv() {
             outcome = outcome.and(Err(FileError::Infer { path: path.to_owned(), source }));
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use facestream_infer::{Engine, InferConfig, InferError};
+use facestream_infer::{Engine, InferConfig, InferError, Model, ModelInfo};
 
 /// A model that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +40,15 @@ pub struct ModelStatus {
     pub path: PathBuf,
     /// Used by cameras that name none.
     pub default: bool,
-    /// Family and provider, once loaded.
-    pub loaded: Option<(String, String)>,
+    /// What is known of it once it is loaded.
+    pub loaded: Option<ModelInfo>,
     /// Why the latest try to load it failed.
     pub problem: Option<String>,
 }
 
 struct Entry {
     path: PathBuf,
-    engine: Option<Arc<Engine>>,
+    engine: Option<(ModelInfo, Arc<Engine>)>,
     problem: Option<String>,
 }
 
@@ -96,16 +96,20 @@ impl Models {
         let Some(entry) = entries.get(name) else {
             return Err(ModelError::Unknown { name: name.to_owned(), known: known() });
         };
-        if let Some(engine) = &entry.engine {
+        if let Some((_, engine)) = &entry.engine {
             return Ok(Arc::clone(engine));
         }
         let path = entry.path.clone();
-        let loaded = Engine::load(&path, &self.config);
+        let loaded = Model::load(&path, &self.config).and_then(|model| {
+            let info = model.describe().clone();
+            Ok((info, Engine::start(model, &self.config)?))
+        });
         let entry = entries.get_mut(name).expect("looked up above under the same lock");
         match loaded {
-            Ok(engine) => {
+            Ok((info, engine)) => {
+                tracing::info!(model = %info, "loaded");
                 entry.problem = None;
-                entry.engine = Some(Arc::clone(&engine));
+                entry.engine = Some((info, Arc::clone(&engine)));
                 Ok(engine)
             }
             Err(source) => {
@@ -113,6 +117,19 @@ impl Models {
                 Err(ModelError::Load { name: name.to_owned(), path: path.display().to_string(), source })
             }
         }
+    }
+
+    /// Settings of inference.
+    #[must_use]
+    pub fn config(&self) -> &InferConfig {
+        &self.config
+    }
+
+    /// What a loaded model is, in words.
+    #[must_use]
+    pub fn describe(&self, name: &str) -> Option<String> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name).and_then(|e| e.engine.as_ref()).map(|(info, _)| info.to_string())
     }
 
     /// Every model, by name.
@@ -123,7 +140,7 @@ impl Models {
             name: name.clone(),
             path: entry.path.clone(),
             default: *name == self.default,
-            loaded: entry.engine.as_ref().map(|e| (e.family().to_owned(), e.provider().to_owned())),
+            loaded: entry.engine.as_ref().map(|(info, _)| info.clone()),
             problem: entry.problem.clone(),
         };
         entries.iter().map(status).collect()

@@ -35,7 +35,7 @@ impl Latest {
         let whole = Rect { x: 0.0, y: 0.0, width: width as f32, height: height as f32 };
         let copy = frame.picture.crop(whole, MAX_SIDE).map_err(|e| e.to_string())?;
         let planes = copy.planes().ok_or("a crop lies in host memory")?;
-        let mut picture = HostPicture::from_planes(&planes);
+        let mut picture = HostPicture::from_planes(planes).map_err(|e| e.to_string())?;
         let scale = picture.width() as f32 / width as f32;
         for track in tracks.iter().filter(|t| t.phase != TrackPhase::Lost) {
             let b = track.bbox;
@@ -43,7 +43,6 @@ impl Latest {
             let luma = if track.phase == TrackPhase::Confirmed { 235 } else { 128 };
             picture.draw_box(area, LINE, luma);
         }
-        let planes = picture.planes().ok_or("a copy lies in host memory")?;
-        facestream_pixels::jpeg(&planes, QUALITY).map(Some).map_err(|e| e.to_string())
+        facestream_pixels::jpeg(picture.view(), QUALITY).map(Some).map_err(|e| e.to_string())
     }
 }

@@ -5,11 +5,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use facestream_core::event::Event;
 use facestream_core::guest::SlotStatus;
 use facestream_core::metrics::Counter;
-use facestream_core::{
-    CameraMetrics, Clock, Detection, DropReason, Frame, FrameInfo, Message, Shot, TrackUpdate,
-};
+use facestream_core::{CameraMetrics, Clock, Detection, DropReason, Frame, FrameInfo, Message, Shot, Track};
 use facestream_guest_host::{CameraGuests, Outcome};
 
 use crate::lane::Work;
@@ -26,8 +25,9 @@ pub trait Outlet: Send + Sync {
 
 /// Sees everything one camera produces, in order; `facestream run` prints it.
 pub trait Observer: Send {
-    /// An analysed frame, its detections and the tracks after it. `update` is `None` when the tracker failed on it.
-    fn frame(&mut self, info: &FrameInfo, detections: &[Detection], update: Option<&TrackUpdate>);
+    /// An analysed frame, its detections, the live tracks after it and the tracks that ended with it. `tracks` is
+    /// `None` when the tracker failed on it.
+    fn frame(&mut self, info: &FrameInfo, detections: &[Detection], tracks: Option<&[Track]>, ended: &[Track]);
     /// A shot that the scorer gave up.
     fn shot(&mut self, shot: &Shot);
     /// A message that the formatter wrote.
@@ -47,6 +47,7 @@ pub struct Stage {
     pub guests: CameraGuests,
     outlet: Arc<dyn Outlet>,
     observer: Option<Box<dyn Observer>>,
+    on_event: Box<dyn Fn(Event) + Send>,
     latest: Arc<Latest>,
     slots: Arc<Mutex<Vec<SlotStatus>>>,
     metrics: Arc<CameraMetrics>,
@@ -57,17 +58,39 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Puts the parts together.
+    /// Puts the parts together; nobody observes, events go nowhere.
     pub fn new(
         guests: CameraGuests,
         outlet: Arc<dyn Outlet>,
-        observer: Option<Box<dyn Observer>>,
         metrics: Arc<CameraMetrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let slots = Arc::new(Mutex::new(guests.statuses()));
-        let latest = Arc::default();
-        Self { guests, outlet, observer, latest, slots, metrics, clock, last_frame: None, status_at_ns: 0 }
+        Self {
+            slots: Arc::new(Mutex::new(guests.status())),
+            guests,
+            outlet,
+            observer: None,
+            on_event: Box::new(drop),
+            latest: Arc::default(),
+            metrics,
+            clock,
+            last_frame: None,
+            status_at_ns: 0,
+        }
+    }
+
+    /// Shows everything to an observer.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Box<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Tells of failures, restarts and swaps. Called on guest threads: must not block.
+    #[must_use]
+    pub fn with_events(mut self, on_event: Box<dyn Fn(Event) + Send>) -> Self {
+        self.on_event = on_event;
+        self
     }
 
     /// The latest picture, shared with whoever shows it.
@@ -84,24 +107,25 @@ impl Stage {
 
     /// Copies the slots' status out now.
     pub fn publish_status(&mut self) {
-        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = self.guests.statuses();
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = self.guests.status();
         self.status_at_ns = self.clock.monotonic_ns();
     }
 
     /// The camera stops: everything that guests hold is given up and handed over.
     pub fn finish(&mut self) {
         let outcome = self.guests.flush();
-        self.hand_over(&outcome.shots, outcome.messages);
+        self.hand_over(outcome);
         self.publish_status();
     }
 
-    fn hand_over(&mut self, shots: &[Shot], messages: Vec<Message>) {
-        self.metrics.add(Counter::Shots, shots.len() as u64);
+    /// Sends what guests gave up to the outlet; shots, endings and tracks are counted where guests are called.
+    pub fn hand_over(&mut self, outcome: Outcome) {
+        outcome.events.into_iter().for_each(&self.on_event);
         if let Some(observer) = &mut self.observer {
-            shots.iter().for_each(|shot| observer.shot(shot));
-            messages.iter().for_each(|message| observer.message(message));
+            outcome.shots.iter().for_each(|shot| observer.shot(shot));
+            outcome.messages.iter().for_each(|message| observer.message(message));
         }
-        for message in messages {
+        for message in outcome.messages {
             let (camera, id) = (message.camera.clone(), message.id.clone());
             match self.outlet.accept(message) {
                 Ok(()) => self.metrics.add(Counter::Messages, 1),
@@ -116,19 +140,15 @@ impl Stage {
 
 impl Work for Stage {
     fn frame(&mut self, frame: Frame, detections: Vec<Detection>) {
-        self.metrics.add(Counter::Analysed, 1);
-        self.metrics.add(Counter::Detections, detections.len() as u64);
-        let Outcome { update, shots, messages, .. } = self.guests.process(&frame, &detections);
+        let mut outcome = self.guests.process(&frame, &detections, None);
         let now = self.clock.monotonic_ns();
         self.last_frame = Some((frame.info.timestamp_ns, now));
+        let tracks = outcome.tracks.take();
         if let Some(observer) = &mut self.observer {
-            observer.frame(&frame.info, &detections, update.as_ref());
+            observer.frame(&frame.info, &detections, tracks.as_deref(), &outcome.ended);
         }
-        self.hand_over(&shots, messages);
-        if let Some(update) = &update {
-            self.metrics.add(Counter::TracksEnded, update.ended.len() as u64);
-        }
-        self.latest.set(frame, update.map(|u| u.tracks).unwrap_or_default());
+        self.hand_over(outcome);
+        self.latest.set(frame, tracks.unwrap_or_default());
         if now.saturating_sub(self.status_at_ns) >= STATUS_EVERY_NS {
             self.publish_status();
         }
@@ -140,7 +160,7 @@ impl Work for Stage {
             let silence = now_ns.saturating_sub(host);
             if silence >= SILENCE_NS {
                 let outcome = self.guests.tick(media.saturating_add(silence));
-                self.hand_over(&outcome.shots, outcome.messages);
+                self.hand_over(outcome);
             }
         }
         self.publish_status();

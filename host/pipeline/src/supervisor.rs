@@ -12,7 +12,7 @@ use facestream_core::event::Event;
 use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec, SwapReport};
 use facestream_core::metrics::DropReason;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerId};
-use facestream_guest_host::{CameraGuests, GuestStore};
+use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, SlotGuest, StoreError, SwapError};
 use facestream_ingest::PolicyError;
 use tokio::runtime::Handle;
 
@@ -50,8 +50,6 @@ pub enum StartError {
     Guest {
         /// Slot.
         slot: SlotKind,
-        /// Reference asked for.
-        guest: String,
         /// Whether the store has nothing of that name.
         unknown: bool,
         /// Why, in words.
@@ -98,14 +96,14 @@ pub struct Parts {
     pub models: Arc<Models>,
     /// Guests.
     pub guests: Arc<GuestStore>,
+    /// Their limits.
+    pub guest_config: GuestConfig,
     /// Sinks.
     pub outlet: Arc<dyn Outlet>,
     /// Which cameras are wanted.
     pub wanted: Box<dyn WantedStore>,
     /// The async runtime that cameras' network side runs on.
     pub runtime: Handle,
-    /// How long a camera may take to drain.
-    pub drain: Duration,
     /// How often guests hear that time passes.
     pub tick: Duration,
 }
@@ -117,7 +115,6 @@ pub struct Supervisor {
     /// Ids that are being started or stopped.
     changing: Mutex<std::collections::BTreeSet<CameraId>>,
     next_worker: AtomicU64,
-    /// Drops of cameras that are gone, so that totals never shrink.
     ticker: tokio_util::sync::CancellationToken,
 }
 
@@ -217,11 +214,11 @@ impl Supervisor {
         }
         let id = spec.id.clone();
         // Only what can never become right is refused here; a name that does not resolve now may do so later.
-        self.parts.shared.ingest.policy.check_form(&spec.url)?;
+        self.parts.shared.ingest.policy.precheck(&spec.url)?;
         let worker = self.next_worker.fetch_add(1, Ordering::Relaxed);
         let camera = self.launch(worker, spec.clone())?;
         if let Err(error) = self.parts.wanted.put(worker, &spec) {
-            let drain = self.parts.drain;
+            let drain = self.parts.shared.drain;
             self.parts.runtime.spawn(async move { camera.stop(drain).await });
             return Err(error.into());
         }
@@ -235,7 +232,11 @@ impl Supervisor {
         let metrics = Arc::new(CameraMetrics::default());
         let guests = self.guests(&spec.id, &spec.guests, &metrics)?;
         let clock = Arc::clone(&parts.shared.clock);
-        let stage = Stage::new(guests, Arc::clone(&parts.outlet), None, Arc::clone(&metrics), clock);
+        let events = parts.shared.events.clone();
+        // No listener is no error.
+        let tell = move |event: Event| drop(events.send(event));
+        let stage =
+            Stage::new(guests, Arc::clone(&parts.outlet), Arc::clone(&metrics), clock).with_events(Box::new(tell));
         let model = parts.models.resolve(spec.model.as_deref()).to_owned();
         let _runtime = parts.runtime.enter();
         Ok(RunningCamera::start(&parts.shared, worker, spec, &model, &engine, stage, metrics)?)
@@ -247,25 +248,31 @@ impl Supervisor {
         wanted: &GuestsSpec,
         metrics: &Arc<CameraMetrics>,
     ) -> Result<CameraGuests, StartError> {
-        let store = &self.parts.guests;
-        let resolve = |slot: SlotKind| {
-            let spec = wanted.slot(slot);
-            store.component(&spec.guest, slot).map_err(|error| StartError::Guest {
+        let slot = |slot: SlotKind| {
+            self.slot_guest(wanted.slot(slot)).map_err(|error| StartError::Guest {
                 slot,
-                guest: spec.guest.clone(),
-                unknown: error.is_unknown(),
+                unknown: matches!(error, StoreError::NotFound { .. }),
                 reason: error.to_string(),
             })
         };
-        let components = (resolve(SlotKind::Tracker)?, resolve(SlotKind::Scorer)?, resolve(SlotKind::Formatter)?);
-        CameraGuests::new(store.engine(), camera, wanted, components, Arc::clone(metrics)).map_err(|error| {
-            StartError::Guest {
-                slot: error.slot,
-                guest: wanted.slot(error.slot).guest.clone(),
-                unknown: false,
-                reason: error.to_string(),
-            }
+        let set = GuestSet {
+            tracker: slot(SlotKind::Tracker)?,
+            scorer: slot(SlotKind::Scorer)?,
+            formatter: slot(SlotKind::Formatter)?,
+        };
+        CameraGuests::new(camera, set, &self.parts.guest_config, Arc::clone(metrics)).map_err(|error| {
+            let slot = match error {
+                SwapError::WrongSlot { wanted, .. } => wanted,
+                SwapError::Start { slot, .. } | SwapError::Restore { slot, .. } => slot,
+            };
+            StartError::Guest { slot, unknown: false, reason: error.to_string() }
         })
+    }
+
+    /// Finds and, the first time, compiles what a slot asks for.
+    fn slot_guest(&self, spec: &SlotSpec) -> Result<SlotGuest, StoreError> {
+        let component = self.parts.guests.load(&spec.guest)?;
+        Ok(SlotGuest { reference: spec.guest.clone(), component, config: spec.config.clone(), limits: None })
     }
 
     /// Makes a camera unwanted, drains and removes it. False when there is none.
@@ -276,7 +283,7 @@ impl Supervisor {
         let Some(_changing) = self.change(id) else { return Ok(self.camera(id).is_some()) };
         let Some(camera) = self.camera(id) else { return Ok(false) };
         self.parts.wanted.remove(id)?;
-        camera.stop(self.parts.drain).await;
+        camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
         Ok(true)
     }
@@ -287,30 +294,28 @@ impl Supervisor {
     /// See [`SwapFailure`].
     pub fn swap(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<SwapReport, SwapFailure> {
         let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
-        let component = self
-            .parts
-            .guests
-            .component(&wanted.guest, slot)
-            .map_err(|e| SwapFailure::Guest { unknown: e.is_unknown(), reason: e.to_string() })?;
+        let guest = self
+            .slot_guest(wanted)
+            .map_err(|e| SwapFailure::Guest { unknown: matches!(e, StoreError::NotFound { .. }), reason: e.to_string() })?;
+        let refused = |error: SwapError| SwapFailure::Guest { unknown: false, reason: error.to_string() };
+        // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
+        let prepared = camera.factory().prepare(slot, guest).map_err(refused)?;
         let (answer, swapped) = crossbeam_channel::bounded(1);
-        let spec = wanted.clone();
-        let refused = |reason: String| SwapFailure::Guest { unknown: false, reason };
-        // Instantiated and configured here, so that the camera stands still for save and restore alone.
-        let prepared = CameraGuests::prepare_swap(self.parts.guests.engine(), id, slot, &spec, &component)
-            .map_err(|e| refused(e.to_string()))?;
         camera.lane().call(move |stage| {
-            let report = stage.guests.commit_swap(prepared);
+            let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
+                stage.hand_over(outcome);
+                report
+            });
             stage.publish_status();
             // The caller is gone only when it panicked.
             let _ = answer.send(report);
         })?;
         let report = match swapped.recv() {
-            Ok(report) => report.map_err(|e| refused(e.to_string()))?,
+            Ok(report) => report.map_err(refused)?,
             Err(_) => return Err(SwapFailure::Lane(LaneError::Closed)),
         };
         camera.change_spec(|spec| *spec.guests.slot_mut(slot) = wanted.clone());
         self.parts.wanted.put(camera.worker(), &camera.spec())?;
-        let _ = self.parts.shared.events.send(Event::GuestSwapped { camera: id.clone(), report: report.clone() });
         Ok(report)
     }
 
@@ -347,7 +352,7 @@ impl Supervisor {
     /// Stops all cameras at once and drains them; they stay wanted for the next start.
     pub async fn shutdown(&self) {
         self.ticker.cancel();
-        let drain = self.parts.drain;
+        let drain = self.parts.shared.drain;
         let stops = self.cameras().into_iter().map(|camera| async move { camera.stop(drain).await });
         futures::future::join_all(stops).await;
         let left: u64 = self.cameras().iter().map(|c| c.metrics().drops(DropReason::ShutdownGrace)).sum();

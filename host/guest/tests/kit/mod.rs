@@ -333,7 +333,7 @@ pub struct Grey {
 }
 
 impl Grey {
-    pub fn new(width: u32, height: u32) -> Arc<dyn Picture> {
+    pub fn picture(width: u32, height: u32) -> Arc<dyn Picture> {
         PICTURES.fetch_add(1, Ordering::SeqCst);
         let luma = (width * height) as usize;
         let chroma = (width.div_ceil(2) * height.div_ceil(2)) as usize;
@@ -376,7 +376,7 @@ impl Picture for Grey {
     fn crop(&self, area: Rect, _max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
         let (width, height) = (self.width, self.height);
         let part = area.clipped(width, height).ok_or(PictureError::OutOfFrame { width, height })?;
-        Ok(Self::new((part.width as u32).max(1), (part.height as u32).max(1)))
+        Ok(Self::picture((part.width as u32).max(1), (part.height as u32).max(1)))
     }
     fn bytes(&self) -> usize {
         self.data.len()
@@ -398,7 +398,7 @@ pub fn frame(n: u64) -> Frame {
         width: 640,
         height: 360,
     };
-    Frame { info, picture: Grey::new(640, 360) }
+    Frame { info, picture: Grey::picture(640, 360) }
 }
 
 /// `n` detections side by side.
