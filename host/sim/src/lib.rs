@@ -11,7 +11,7 @@
 //! | queue | bound | when full |
 //! |---|---|---|
 //! | pictures waiting for a slow client (two cursors into the clip, no data) | `backlog_ms` | drops to the next key frame, counted in [`CameraStats::units_dropped`] |
-//! | unsent answers of one connection | 64 KiB | the connection is closed |
+//! | unsent answers of one connection | 64 KiB | its requests are not read; silence then ends the session |
 //! | unread bytes of one request | `max_request_bytes` | answered 413, the connection is closed |
 //! | one-shot faults fired at a camera | 64 a connection | the oldest is forgotten, with a warning |
 #![forbid(unsafe_code)]

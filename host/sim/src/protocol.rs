@@ -3,8 +3,6 @@
 //! Owns framing, limits and the `Transport` header. Framing is `rtsp-types`'; its typed `Transport` header is not used
 //! because it panics on malformed values (0.1.3: `mode="`, `src_addr="`), which anybody could send.
 
-use std::fmt::Write as _;
-
 use rtsp_types::{Message, ParseError, Version};
 
 /// One thing that a client sent.
@@ -128,15 +126,14 @@ impl Response {
     /// The bytes; `cseq` is left out where the request had none that could be told.
     pub(crate) fn encode(&self, cseq: Option<u32>) -> Vec<u8> {
         let mut out = format!("RTSP/1.0 {} {}\r\n", self.status, reason(self.status));
-        // Writing to a string cannot fail, here and below.
         if let Some(cseq) = cseq {
-            let _ = write!(out, "CSeq: {cseq}\r\n");
+            out.push_str(&format!("CSeq: {cseq}\r\n"));
         }
         for (name, value) in &self.headers {
-            let _ = write!(out, "{name}: {value}\r\n");
+            out.push_str(&format!("{name}: {value}\r\n"));
         }
         if !self.body.is_empty() {
-            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+            out.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }
         out.push_str("\r\n");
         out.push_str(&self.body);

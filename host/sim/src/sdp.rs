@@ -1,6 +1,5 @@
 //! The session description of a camera (RFC 4566; media parameters of RFC 6184 8.1, RFC 7798 7.1, RFC 2435).
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -69,8 +68,7 @@ pub(crate) fn describe(clip: &Clip, local: IpAddr, session: u64, rate: f64, para
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = out.write_fmt(text);
+    out.push_str(&text.to_string());
 }
 
 fn of_kinds<'a>(clip: &'a Clip, kinds: &[ParameterSet]) -> Vec<&'a [u8]> {

@@ -1,4 +1,5 @@
 //! What clients that we did not write receive: retina in the process, ffmpeg as a program.
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod common;
 
@@ -340,6 +341,46 @@ async fn ffmpeg_plays_h264_and_h265_over_tcp_and_udp_with_a_password() {
             assert!(output.status.success() && frames == 30, "{name} {transport}: {frames} frames, {said}");
         }
     }
+}
+
+/// What lies between the header of a JPEG picture's scan and its end.
+fn scan(jpeg: &[u8]) -> &[u8] {
+    let start = jpeg.windows(2).position(|w| w == [0xff, 0xda]).unwrap();
+    let start = start + 2 + usize::from(u16::from_be_bytes([jpeg[start + 2], jpeg[start + 3]]));
+    &jpeg[start..jpeg.windows(2).rposition(|w| w == [0xff, 0xd9]).unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn motion_jpeg_arrives_picture_by_picture_and_own_huffman_tables_are_refused() {
+    let name = "motion_jpeg_arrives_picture_by_picture_and_own_huffman_tables_are_refused";
+    let folder = tempfile::tempdir().unwrap();
+    let make = |file: &str, huffman: &str, format: &str| {
+        let path = folder.path().join(file);
+        let mut command = std::process::Command::new("ffmpeg");
+        command.args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=328x248:rate=25", "-frames:v", "12"]);
+        command.args(["-c:v", "mjpeg", "-huffman", huffman, "-pix_fmt", format]).arg(&path);
+        command.status().is_ok_and(|status| status.success()).then_some(path)
+    };
+    let Some(path) = make("standard.avi", "default", "yuvj420p") else {
+        return skip(name, "the program ffmpeg is not installed");
+    };
+    let load = |path: std::path::PathBuf| tokio::task::spawn_blocking(move || Clip::load(&path));
+    let clip = Arc::new(load(path).await.unwrap().unwrap());
+    let simulator = start(config(), &clip).await;
+    for udp in [false, true] {
+        let mut client = Client::open(&simulator.urls_with_credentials()[0], udp).await.unwrap();
+        for i in 0..30 {
+            let got = client.next().await.unwrap();
+            assert!(scan(&got.data) == scan(&clip.units()[i % 12].data), "picture {i}");
+            assert!(got.keyframe);
+        }
+    }
+    // FFmpeg's 4:2:2 orders its blocks otherwise (2x2 and 1x2) than type 0 of RFC 2435 (2x1 and 1x1).
+    let error = load(make("422.avi", "default", "yuvj422p").unwrap()).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("sampling"), "{error}");
+    let path = make("own.avi", "optimal", "yuvj420p").unwrap();
+    let error = load(path).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("picture 0") && error.contains("-huffman default"), "{error}");
 }
 
 proptest! {

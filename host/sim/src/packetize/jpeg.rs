@@ -158,3 +158,36 @@ fn read_frame(body: &[u8]) -> Result<(u8, u16, u16, u8, u8), &'static str> {
     }
     Ok((kind, width, height, luma, blue))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_baseline_jpeg_is_refused_in_words() {
+        let progressive = [0xff, 0xd8, 0xff, 0xc2, 0, 3, 8];
+        for (data, why) in [(&b"GIF89a"[..], "no JPEG"), (&progressive, "baseline"), (&progressive[..5], "truncated")] {
+            let error = add(&mut Packetizer::default(), data).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("picture 0"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            segments in proptest::collection::vec((0xc0u8..=0xff, proptest::collection::vec(any::<u8>(), 0..90)), 0..6),
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut data = vec![0xff, 0xd8];
+            for (marker, body) in segments {
+                data.extend([0xff, marker]);
+                data.extend((body.len() as u16 + 2).to_be_bytes());
+                data.extend(body);
+            }
+            data.extend(tail);
+            drop(add(&mut Packetizer::default(), &data));
+        }
+    }
+}

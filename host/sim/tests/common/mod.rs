@@ -92,6 +92,7 @@ fn trim(nal: &[u8]) -> Vec<u8> {
 /// What a client received.
 #[derive(Debug)]
 pub(crate) struct Received {
+    pub(crate) data: Vec<u8>,
     pub(crate) nals: Vec<Vec<u8>>,
     pub(crate) keyframe: bool,
     /// RTP ticks since the first.
@@ -122,6 +123,7 @@ impl Client {
             match tokio::time::timeout(LIMIT, self.0.next()).await.expect("something comes within the limit")? {
                 Ok(CodecItem::VideoFrame(frame)) => {
                     return Some(Received {
+                        data: frame.data().to_vec(),
                         nals: nals(frame.data()),
                         keyframe: frame.is_random_access_point(),
                         elapsed: frame.timestamp().elapsed(),
