@@ -7,8 +7,8 @@ mod kit;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use facestream_core::CameraId;
 use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, Detection};
 use facestream_guest_host::{GuestEnv, GuestLimits, TrackerGuest};
 
 fn env() -> GuestEnv {
@@ -28,10 +28,12 @@ fn calls(c: &mut Criterion) {
         let component = kit::load(&engine, &kit::tracker(bodies));
         let mut guest = TrackerGuest::instantiate(&component, &env()).unwrap();
         guest.configure(&serde_json::json!({})).unwrap();
-        for boxes in [0, 60] {
-            let (frame, detections) = (kit::frame(0), kit::detections(boxes));
-            c.bench_function(&format!("tracker {name}, {boxes} boxes"), |b| {
-                b.iter(|| guest.advance(&frame.info, &detections, None).unwrap());
+        let frame = kit::frame(0);
+        let with = kit::detections(60);
+        let without: Vec<_> = with.iter().map(|d| Detection { landmarks: None, ..*d }).collect();
+        for (what, detections) in [("no boxes", &[][..]), ("60 boxes", &without), ("60 boxes with landmarks", &with)] {
+            c.bench_function(&format!("tracker {name}, {what}"), |b| {
+                b.iter(|| guest.advance(&frame.info, detections, None).unwrap());
             });
         }
     }
