@@ -27,7 +27,7 @@ const ARTIFACTS: [(&str, &str, &str); 3] = [
 ///
 /// # Errors
 /// When Java or Maven is missing (the message says what to install), Maven fails, or a jar is not the one expected.
-pub fn fetch(root: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn fetch(root: &Path) -> anyhow::Result<PathBuf> {
     let dir = root.join("target/assets/kafka");
     let libs = dir.join("libs");
     if verify(&libs).is_ok() {
