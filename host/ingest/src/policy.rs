@@ -292,10 +292,8 @@ impl AddressPolicy {
         if loopback && !self.config.allow_loopback && !listed_loopback {
             return Err(AddressDenied::Loopback);
         }
-        if !listed && !self.config.allow_cidrs.is_empty() && !(loopback && self.config.allow_loopback) {
-            return Err(AddressDenied::NotListed);
-        }
-        Ok(())
+        let fits = listed || self.config.allow_cidrs.is_empty() || (loopback && self.config.allow_loopback);
+        if fits { Ok(()) } else { Err(AddressDenied::NotListed) }
     }
 }
 

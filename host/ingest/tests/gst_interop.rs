@@ -2,6 +2,7 @@
 //!
 //! Needs Debian's gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-{base,good,bad} and python3-gi;
 //! skipped with a reason where they are missing.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Over real sockets, against the project's own simulated cameras: every transport, coding and way of authentication,
 //! and what happens when a camera misbehaves.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
@@ -443,7 +444,7 @@ async fn a_jump_of_the_cameras_clock_is_absorbed() {
 async fn a_server_cannot_make_the_host_knock_elsewhere() {
     let clip = load(&asset_or_skip!("clips/pan720.mp4"));
     let trap = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("rtsp://{}/", trap.local_addr().unwrap());
+    let base = format!("rtsp://{}/cam1/", trap.local_addr().unwrap());
     let knocked = Arc::new(AtomicBool::new(false));
     let seen = knocked.clone();
     let listening = tokio::spawn(async move {
@@ -454,19 +455,14 @@ async fn a_server_cannot_make_the_host_knock_elsewhere() {
     let config = SimConfig { faults: BTreeMap::from([(0, faults)]), ..SimConfig::default() };
     let simulator = simulator(config, clip).await;
     let rig = start(&IngestEnv::system(quick()), &camera(&simulator, Transport::Udp));
-    let mut sessions = 0;
     // With its connection gone, the library would end a UDP session over a new one, to the base that the server gave.
-    while sessions < 3 {
-        if tokio::time::timeout(Duration::from_millis(700), take(&rig, 5)).await.is_err() {
-            break;
-        }
+    for _ in 0..3 {
+        take(&rig, 5).await;
         simulator.control().fire(0, FaultEvent::Abort).unwrap();
-        sessions += 1;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        reason(&rig).await;
     }
     stop(rig).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(sessions > 0 || simulator.control().stats(0).unwrap().requests > 0, "the camera was reached");
     assert!(!knocked.load(Ordering::SeqCst), "a connection came to where the server pointed");
     listening.abort();
 }

@@ -1,4 +1,5 @@
 //! The life of a camera, on paused time and with scripted cameras.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 

@@ -183,7 +183,7 @@ impl Connection for ScriptedConnection {
             self.due += FRAME;
             Ok(ConnectionItem::Video(VideoUnit {
                 time: ticks(self.first_ticks + i64::try_from(i).unwrap() * 3_600),
-                keyframe: i % 25 == 0,
+                keyframe: i.is_multiple_of(25),
                 lost_packets: 0,
                 data: Bytes::from_static(&[0; 100]),
             }))
