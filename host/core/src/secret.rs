@@ -110,7 +110,9 @@ impl fmt::Display for SourceUrl {
         if let Some(port) = self.bare.port() {
             write!(f, ":{port}")?;
         }
-        f.write_str(self.bare.path())?;
+        // Some cameras take the password in the path (`/user=admin_password=…`).
+        let path = self.bare.path();
+        f.write_str(if path.contains('=') { "/***" } else { path })?;
         if self.bare.query().is_some() {
             // Cheap cameras take `?user=…&pwd=…`.
             f.write_str("?***")?;
@@ -146,6 +148,12 @@ mod tests {
         assert_eq!(url.user(), Some("ad@min"));
         assert_eq!(url.password().unwrap().expose_secret(), "p:w");
         assert_eq!(SourceUrl::parse(url.expose().expose_secret()).unwrap(), url);
+    }
+
+    #[test]
+    fn a_password_in_the_path_does_not_print_either() {
+        let url = SourceUrl::parse("rtsp://10.0.0.9/user=admin_password=hidden_channel=1").unwrap();
+        assert_eq!(format!("{url} {url:?}"), "rtsp://10.0.0.9/*** SourceUrl(rtsp://10.0.0.9/***)");
     }
 
     #[test]

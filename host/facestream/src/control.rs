@@ -105,9 +105,7 @@ impl Control for Host {
         Box::pin(async move {
             let id = match which {
                 CameraRef::Camera(id) => id,
-                CameraRef::Worker(worker) => {
-                    supervisor.by_worker(worker).ok_or(ControlError::UnknownWorker(worker))?
-                }
+                CameraRef::Worker(worker) => supervisor.by_worker(worker).ok_or(ControlError::UnknownWorker(worker))?,
             };
             // A task of its own: a client that hangs up must not leave a camera half stopped.
             let stopping = id.clone();
@@ -158,9 +156,7 @@ impl Control for Host {
 
     fn guest<'a>(&'a self, reference: &'a str) -> Answer<'a, GuestInfo> {
         let (store, reference) = (Arc::clone(self.store()), reference.to_owned());
-        Box::pin(blocking(move || {
-            store.resolve(&reference).map(guest_info).map_err(store_error)
-        }))
+        Box::pin(blocking(move || store.resolve(&reference).map(guest_info).map_err(store_error)))
     }
 
     fn add_guest(&self, upload: GuestUpload) -> Answer<'_, GuestAdded> {
@@ -199,7 +195,8 @@ impl Control for Host {
 
     fn models(&self) -> Vec<ModelInfo> {
         let info = |model: facestream_pipeline::models::ModelStatus| {
-            let (family, provider) = model.loaded.as_ref().map(|i| (i.family.to_owned(), i.provider.as_str().to_owned())).unzip();
+            let (family, provider) =
+                model.loaded.as_ref().map(|i| (i.family.to_owned(), i.provider.as_str().to_owned())).unzip();
             ModelInfo {
                 name: model.name,
                 family,
@@ -214,12 +211,9 @@ impl Control for Host {
 
     fn snapshot<'a>(&'a self, camera: &'a CameraId) -> Answer<'a, Option<Bytes>> {
         Box::pin(async move {
-            let running =
-                self.supervisor.camera(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
-            blocking(move || {
-                running.latest().jpeg().map(|jpeg| jpeg.map(Bytes::from)).map_err(ControlError::internal)
-            })
-            .await
+            let running = self.supervisor.camera(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
+            blocking(move || running.latest().jpeg().map(|jpeg| jpeg.map(Bytes::from)).map_err(ControlError::internal))
+                .await
         })
     }
 

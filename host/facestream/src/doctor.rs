@@ -74,7 +74,10 @@ fn machine() -> Verdict {
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let has = |flag: &str| flags.split_whitespace().any(|f| f == flag);
     let simd: Vec<&str> = ["avx2", "avx512f", "amx_bf16"].into_iter().filter(|f| has(f)).collect();
-    Good(format!("{threads} processor threads, {}", if simd.is_empty() { "no AVX2".to_owned() } else { simd.join(" ") }))
+    Good(format!(
+        "{threads} processor threads, {}",
+        if simd.is_empty() { "no AVX2".to_owned() } else { simd.join(" ") }
+    ))
 }
 
 fn ffmpeg() -> Vec<(String, Verdict)> {
@@ -83,7 +86,10 @@ fn ffmpeg() -> Vec<(String, Verdict)> {
     for found in &report.decoders {
         let verdict = match &found.decoder {
             Some(name) => Good(format!("decoder {name}")),
-            None => Bad("no decoder".to_owned(), "install FFmpeg's full codec libraries (Debian: libavcodec-extra)".to_owned()),
+            None => Bad(
+                "no decoder".to_owned(),
+                "install FFmpeg's full codec libraries (Debian: libavcodec-extra)".to_owned(),
+            ),
         };
         lines.push((format!("  {}", found.codec), verdict));
     }
@@ -101,11 +107,15 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
             let providers = info.providers.join(", ");
             lines.push(("onnxruntime".to_owned(), Good(format!("{}; providers: {providers}", info.library.display()))));
             for note in info.notes {
-                lines.push(("  provider".to_owned(), Note(note, "set infer.providers to what this machine has".to_owned())));
+                lines.push((
+                    "  provider".to_owned(),
+                    Note(note, "set infer.providers to what this machine has".to_owned()),
+                ));
             }
         }
         Err(error) => {
-            let remedy = "cargo xtask setup, or set infer.runtime_library / ORT_DYLIB_PATH to libonnxruntime.so (1.22 or newer)";
+            let remedy =
+                "cargo xtask setup, or set infer.runtime_library / ORT_DYLIB_PATH to libonnxruntime.so (1.22 or newer)";
             lines.push(("onnxruntime".to_owned(), Bad(error.to_string(), remedy.to_owned())));
             return lines;
         }
@@ -128,7 +138,10 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
 fn gpu() -> Verdict {
     let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
     match driver.as_deref().and_then(|text| text.lines().next()) {
-        None => Note("no NVIDIA driver; inference runs on the processor".to_owned(), "nothing to do, unless this machine should have a GPU".to_owned()),
+        None => Note(
+            "no NVIDIA driver; inference runs on the processor".to_owned(),
+            "nothing to do, unless this machine should have a GPU".to_owned(),
+        ),
         Some(version) => Note(
             format!("{version}; this version does not use the GPU yet"),
             "inference runs on the processor".to_owned(),
@@ -137,10 +150,13 @@ fn gpu() -> Verdict {
 }
 
 fn guests(config: &Config) -> Vec<(String, Verdict)> {
-    let store = match parts::guest_store(&config.guests, Some(&config.server.data_dir).filter(|d| d.is_dir()).map(|p| &**p)) {
-        Ok((store, _)) => store,
-        Err(error) => return vec![("guests".to_owned(), Bad(format!("{error:#}"), "cargo xtask guests".to_owned()))],
-    };
+    let store =
+        match parts::guest_store(&config.guests, Some(&config.server.data_dir).filter(|d| d.is_dir()).map(|p| &**p)) {
+            Ok((store, _)) => store,
+            Err(error) => {
+                return vec![("guests".to_owned(), Bad(format!("{error:#}"), "cargo xtask guests".to_owned()))];
+            }
+        };
     let list = store.list();
     let mut lines = Vec::new();
     for kind in SlotKind::ALL {
@@ -176,7 +192,10 @@ fn port(config: &Config) -> Verdict {
     let listen = config.server.listen;
     match TcpListener::bind(listen) {
         Ok(_) => Good(format!("{listen} is free")),
-        Err(error) => Note(format!("{listen}: {error}"), "stop what uses it (a running facestream?), or choose another with --listen".to_owned()),
+        Err(error) => Note(
+            format!("{listen}: {error}"),
+            "stop what uses it (a running facestream?), or choose another with --listen".to_owned(),
+        ),
     }
 }
 
@@ -185,6 +204,8 @@ fn data(path: &Path) -> Verdict {
     let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
     match tempfile::Builder::new().prefix(".facestream-doctor").tempfile_in(there) {
         Ok(_) => Good(format!("{} can be written", path.display())),
-        Err(error) => Bad(format!("{}: {error}", path.display()), "choose another with --data or server.data_dir".to_owned()),
+        Err(error) => {
+            Bad(format!("{}: {error}", path.display()), "choose another with --data or server.data_dir".to_owned())
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Log lines: where they go and how they look.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error, so that standard output stays the command's own. `RUST_LOG` wins over `level`.
@@ -9,7 +11,8 @@ pub(crate) fn start(json: bool, level: &str) {
     if let Ok(directive) = facestream_ingest::LOG_DIRECTIVE.parse() {
         filter = filter.add_directive(directive);
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let set = if json { builder.json().try_init() } else { builder.try_init() };
     if set.is_err() {
         // A test process starts it more than once; the first one stays.

@@ -57,11 +57,7 @@ pub(crate) fn slot_guest(
 }
 
 /// Models of the assets, and the library that runs them.
-pub(crate) fn models(
-    config: &InferConfig,
-    default: &str,
-    data: Option<&Path>,
-) -> anyhow::Result<Arc<Models>> {
+pub(crate) fn models(config: &InferConfig, default: &str, data: Option<&Path>) -> anyhow::Result<Arc<Models>> {
     let assets = Assets::find()?;
     let mut config = config.clone();
     if config.runtime_library.is_none() && std::env::var_os("ORT_DYLIB_PATH").is_none() {

@@ -82,15 +82,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         formatter: guest(SlotKind::Formatter)?,
     };
     let models = parts::models(&config.infer, &args.model, None)?;
-    let model = if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
+    let model =
+        if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
     let lines: Box<dyn Write + Send> = match args.out.as_str() {
         "-" => Box::new(BufWriter::new(std::io::stdout())),
         path => Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?)),
     };
     let mot: Option<Box<dyn Write + Send>> = match &args.mot {
-        Some(path) => {
-            Some(Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?)))
-        }
+        Some(path) => Some(Box::new(BufWriter::new(
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
+        ))),
         None => None,
     };
     let output = Arc::new(Mutex::new(Output::new(lines, mot)));
@@ -180,7 +181,7 @@ impl Run<'_> {
         ingest.addresses.allow_loopback = true;
         let shared = Arc::new(Shared {
             clock: Arc::clone(&self.clock),
-            ingest: facestream_ingest::IngestEnv::system(ingest),
+            ingest: facestream_ingest::IngestEnv::with_clock(ingest, Arc::clone(&self.clock)),
             decode: self.config.decode.clone(),
             mailbox_frames: self.config.pipeline.mailbox_frames,
             drain: Duration::from_millis(self.config.pipeline.drain_ms),

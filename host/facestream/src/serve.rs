@@ -84,7 +84,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(Parts {
         shared: Arc::new(Shared {
             clock: Arc::clone(&clock),
-            ingest: facestream_ingest::IngestEnv::system(ingest),
+            ingest: facestream_ingest::IngestEnv::with_clock(ingest, Arc::clone(&clock)),
             decode: config.decode.clone(),
             mailbox_frames: config.pipeline.mailbox_frames,
             drain: Duration::from_millis(config.pipeline.drain_ms),
@@ -99,11 +99,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         runtime: tokio::runtime::Handle::current(),
         tick: Duration::from_millis(config.pipeline.tick_ms),
     });
-    let defaults = CameraDefaults {
-        model: None,
-        detect_fps: config.defaults.detect_fps,
-        guests: config.defaults.guests.clone(),
-    };
+    let defaults =
+        CameraDefaults { model: None, detect_fps: config.defaults.detect_fps, guests: config.defaults.guests.clone() };
     let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults });
 
     let stop = CancellationToken::new();

@@ -21,8 +21,7 @@ pub fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
         Some(Some((user, password))) => Some(Credentials::new(user, password)),
         Some(None) => anyhow::bail!("--user takes USER:PASSWORD"),
     };
-    let config =
-        SimConfig { listen: args.listen, cameras: args.cameras as usize, credentials, ..SimConfig::default() };
+    let config = SimConfig { listen: args.listen, cameras: args.cameras as usize, credentials, ..SimConfig::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let simulator = Simulator::start(config, vec![Arc::new(clip)]).await?;

@@ -124,7 +124,7 @@ impl RunningCamera {
             .spawn(move || {
                 looping.run(&events);
                 // Nobody waits any more when the grace period has run out.
-                let _ = done.send(());
+                done.send(()).ok();
             })
             .map_err(|source| SpawnError { camera: spec.id.clone(), source })?;
 
@@ -251,15 +251,15 @@ impl RunningCamera {
         let drained = tokio::time::timeout(grace, async {
             if let Some(decoding) = decoding {
                 // An error means that the thread is gone, which is what is waited for.
-                let _ = decoding.await;
+                drop(decoding.await);
             }
             let (done, finished) = oneshot::channel();
             self.lane.close(move |stage| {
                 stage.finish();
-                let _ = done.send(());
+                done.send(()).ok();
             });
             // An error: `finish` panicked; the pool has logged it.
-            let _ = finished.await;
+            drop(finished.await);
         });
         if drained.await.is_err() {
             self.metrics.dropped(DropReason::ShutdownGrace, 1);
@@ -270,11 +270,7 @@ impl RunningCamera {
 }
 
 /// Turns changes of state into events and log lines until the camera is gone.
-async fn announce(
-    camera: CameraId,
-    mut state: watch::Receiver<CameraState>,
-    events: broadcast::Sender<Event>,
-) {
+async fn announce(camera: CameraId, mut state: watch::Receiver<CameraState>, events: broadcast::Sender<Event>) {
     while state.changed().await.is_ok() {
         let status = state.borrow_and_update().clone();
         match &status {
@@ -285,7 +281,7 @@ async fn announce(
             other => tracing::info!(%camera, state = other.as_str(), "camera"),
         }
         // No listener is no error.
-        let _ = events.send(Event::Camera { camera: camera.clone(), status });
+        drop(events.send(Event::Camera { camera: camera.clone(), status }));
     }
 }
 

@@ -113,7 +113,7 @@ impl FileRun {
         lane.close(move |stage| {
             stage.finish();
             // The receiver waits below.
-            let _ = done.send(());
+            done.send(()).ok();
         });
         if finished.recv().is_err() {
             outcome = outcome.and(Err(FileError::Lane(path.to_owned())));

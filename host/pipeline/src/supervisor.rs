@@ -294,9 +294,10 @@ impl Supervisor {
     /// See [`SwapFailure`].
     pub fn swap(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<SwapReport, SwapFailure> {
         let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
-        let guest = self
-            .slot_guest(wanted)
-            .map_err(|e| SwapFailure::Guest { unknown: matches!(e, StoreError::NotFound { .. }), reason: e.to_string() })?;
+        let guest = self.slot_guest(wanted).map_err(|e| SwapFailure::Guest {
+            unknown: matches!(e, StoreError::NotFound { .. }),
+            reason: e.to_string(),
+        })?;
         let refused = |error: SwapError| SwapFailure::Guest { unknown: false, reason: error.to_string() };
         // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
         let prepared = camera.factory().prepare(slot, guest).map_err(refused)?;
@@ -308,7 +309,7 @@ impl Supervisor {
             });
             stage.publish_status();
             // The caller is gone only when it panicked.
-            let _ = answer.send(report);
+            drop(answer.send(report));
         })?;
         let report = match swapped.recv() {
             Ok(report) => report.map_err(refused)?,

@@ -141,7 +141,8 @@ impl WantedStore for SqliteWanted {
     fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut query = connection.prepare("SELECT id, worker_id, spec FROM cameras ORDER BY worker_id")?;
-        let rows = query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?)))?;
+        let rows =
+            query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?)))?;
         let mut all = Vec::new();
         for row in rows {
             let (id, worker, json) = row?;

@@ -107,7 +107,11 @@ pub(crate) fn install_deny(root: &Path) -> anyhow::Result<PathBuf> {
 /// Every relative link of every tracked Markdown file leads to a file, and its anchor to a heading.
 fn links(root: &Path) -> anyhow::Result<()> {
     let listed = shell::output(Command::new("git").current_dir(root).args([
-        "ls-files", "--cached", "--others", "--exclude-standard", "*.md",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "*.md",
     ]))?;
     let mut dead = Vec::new();
     for file in listed.lines() {

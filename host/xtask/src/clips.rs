@@ -12,13 +12,27 @@ pub(crate) fn make(root: &Path) -> anyhow::Result<()> {
     // The pan is periodic in the clip's length, so that a looping camera does not jump; one key frame every 2 s, no
     // B-frames, as most cameras send.
     let demo = [
-        "-t", "20", "-r", "25", "-vf",
+        "-t",
+        "20",
+        "-r",
+        "25",
+        "-vf",
         "scale=2400:-2,crop=1280:720:x='(iw-1280)/2*(1+sin(2*PI*t/20))':y='(ih-720)/2*(1+0.6*cos(2*PI*t/20))',format=yuv420p",
-        "-c:v", "libx264", "-preset", "veryfast", "-b:v", "2M", "-g", "50", "-bf", "0",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-b:v",
+        "2M",
+        "-g",
+        "50",
+        "-bf",
+        "0",
     ];
     encode(&dir, "demo.mp4", &["-loop", "1", "-i", "solvay.jpg"], &demo)?;
     // Short ones for tests: the same pan in both codings.
-    let pan = "scale=1920:-2,crop=1280:720:x='(iw-1280)*(0.5+0.5*sin(t/2))':y='(ih-720)*(0.5+0.5*cos(t/3))',format=yuv420p";
+    let pan =
+        "scale=1920:-2,crop=1280:720:x='(iw-1280)*(0.5+0.5*sin(t/2))':y='(ih-720)*(0.5+0.5*cos(t/3))',format=yuv420p";
     let h264 = ["-t", "10", "-r", "25", "-vf", pan, "-c:v", "libx264", "-preset", "fast", "-b:v", "2M", "-g", "50"];
     encode(&dir, "pan720.mp4", &["-loop", "1", "-i", "solvay.jpg"], &h264)?;
     let h265 = ["-t", "4", "-c:v", "libx265", "-x265-params", "log-level=error", "-preset", "ultrafast"];

@@ -32,7 +32,11 @@ const NEEDS: &[Need] = &[
     Need { package: "libclang-dev", probe: Probe::Libclang, why: "FFmpeg's bindings are generated" },
     Need { package: "clang", probe: Probe::Program("clang"), why: "its headers serve the generated bindings" },
     Need { package: "ffmpeg", probe: Probe::Program("ffmpeg"), why: "makes the demo and test clips" },
-    Need { package: "python3-pip", probe: Probe::PythonModule("pip"), why: "fetches models and ONNX Runtime by package name" },
+    Need {
+        package: "python3-pip",
+        probe: Probe::PythonModule("pip"),
+        why: "fetches models and ONNX Runtime by package name",
+    },
 ];
 
 /// What the guests' build needs where rustup has no wasm target and cannot fetch one.
@@ -65,9 +69,7 @@ pub(crate) fn ensure_wasm() -> anyhow::Result<()> {
         }
         eprintln!("   rustup cannot fetch it here; building the guests with the distribution's wasm compiler instead");
     }
-    let have = |p: &&&str| {
-        Command::new("dpkg").args(["-s", p]).output().is_ok_and(|o| o.status.success())
-    };
+    let have = |p: &&&str| Command::new("dpkg").args(["-s", p]).output().is_ok_and(|o| o.status.success());
     let missing: Vec<&str> = WASM_WITHOUT_RUSTUP.iter().filter(|p| !have(p)).copied().collect();
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
@@ -106,9 +108,8 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
 
 /// Optional packages: installed where that needs no question, otherwise left out; true when they are all there.
 pub(crate) fn try_install(packages: &[&str]) -> bool {
-    let there = || packages.iter().all(|p| {
-        Command::new("dpkg").args(["-s", p]).output().is_ok_and(|o| o.status.success())
-    });
+    let there =
+        || packages.iter().all(|p| Command::new("dpkg").args(["-s", p]).output().is_ok_and(|o| o.status.success()));
     there() || (is_root() && install(packages).is_ok() && there())
 }
 

@@ -56,11 +56,11 @@ impl Work for Recorder {
     }
 }
 
-/// A lane whose worker stands still until the returned sender is dropped.
-fn blocked_lane(
-    bound: usize,
-    when_full: WhenFull,
-) -> (GuestPool, Arc<super::Lane<Recorder>>, mpsc::Receiver<Seen>, mpsc::Sender<()>, Arc<CameraMetrics>) {
+/// Pool, lane, what the lane saw, the gate before its worker, its counters.
+type Blocked = (GuestPool, Arc<super::Lane<Recorder>>, mpsc::Receiver<Seen>, mpsc::Sender<()>, Arc<CameraMetrics>);
+
+/// A lane whose worker stands still until the returned gate is dropped.
+fn blocked_lane(bound: usize, when_full: WhenFull) -> Blocked {
     let pool = GuestPool::start(1).unwrap();
     let (tx, rx) = mpsc::channel();
     let metrics = Arc::new(CameraMetrics::default());
@@ -157,7 +157,8 @@ fn lanes_take_turns() {
     let lane = |name: &str| pool.lane(name, Recorder(tx.clone()), 100, WhenFull::Wait, Arc::clone(&metrics));
     let (a, b) = (lane("a"), lane("b"));
     let (gate, closed) = mpsc::channel::<()>();
-    a.call(move |_| drop(closed.recv())).unwrap();
+    // Returns when the gate is dropped.
+    a.call(move |_| assert!(closed.recv().is_err())).unwrap();
     (0..20).for_each(|n| a.frame(frame(n), Vec::new()));
     (100..104).for_each(|n| b.frame(frame(n), Vec::new()));
     drop(gate);

@@ -70,7 +70,8 @@ impl Api {
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let mut answer = self.agent.get(format!("{}{path}", self.base)).call().with_context(|| format!("GET {path}"))?;
+        let mut answer =
+            self.agent.get(format!("{}{path}", self.base)).call().with_context(|| format!("GET {path}"))?;
         let status = answer.status();
         let body: Value = answer.body_mut().read_json().with_context(|| format!("GET {path}: no JSON"))?;
         if !status.is_success() {

@@ -70,12 +70,7 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 /// `facestream sim`: gives one address a camera, with credentials in it.
-pub(super) fn simulator(
-    root: &Path,
-    out: &Path,
-    clip: &Path,
-    cameras: u32,
-) -> anyhow::Result<(Process, Vec<String>)> {
+pub(super) fn simulator(root: &Path, out: &Path, clip: &Path, cameras: u32) -> anyhow::Result<(Process, Vec<String>)> {
     let listen = format!("127.0.0.1:{}", free_port()?);
     let mut command = facestream(root);
     command.arg("sim").arg(clip).args(["--cameras", &cameras.to_string(), "--listen", &listen, "--user", "demo:demo"]);

@@ -53,7 +53,15 @@ impl Table {
     fn text(&self, cameras: &[Value], elapsed: Duration) -> String {
         let mut out = format!(
             "{:>4} s  {:<10} {:<16} {:>5} {:>8} {:>7} {:>6} {:>9} {:>6}\n",
-            elapsed.as_secs(), "camera", "state", "fps", "faces", "tracks", "shots", "messages", "drops"
+            elapsed.as_secs(),
+            "camera",
+            "state",
+            "fps",
+            "faces",
+            "tracks",
+            "shots",
+            "messages",
+            "drops"
         );
         for camera in cameras {
             let drops: u64 = camera["drops"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
@@ -69,7 +77,8 @@ impl Table {
                 drops,
             );
         }
-        for note in &self.notes {
+        // Elsewhere than on a terminal a note was printed once, when it came.
+        for note in self.notes.iter().filter(|_| std::io::stdout().is_terminal()) {
             out += &format!("        {note}\n");
         }
         out
@@ -137,8 +146,7 @@ impl Summary {
         files.sort();
         for path in files.iter().filter(|p| p.to_string_lossy().contains(".jsonl")) {
             for line in BufReader::new(fs::File::open(path)?).lines() {
-                let message: Value =
-                    serde_json::from_str(&line?).with_context(|| format!("in {}", path.display()))?;
+                let message: Value = serde_json::from_str(&line?).with_context(|| format!("in {}", path.display()))?;
                 let camera = message["key"].as_str().unwrap_or("?").to_owned();
                 self.messages += 1;
                 *self.messages_by_camera.entry(camera.clone()).or_default() += 1;
