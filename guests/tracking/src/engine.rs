@@ -13,7 +13,8 @@
 //!   braked while it was hidden keeps its id. Only detections that no track wanted take part.
 //! - Of a followed and a lost track that overlap nearly wholly, the older id lives on with the younger's state; the
 //!   papers' code drops one of the two and may lose the object for a frame.
-//! - A lost track that left the picture stops moving, so its box stays finite and near.
+//! - A lost track whose centre left the picture stops moving: who turns round beyond the edge is seen again where the
+//!   edge cuts the box, and a box that had moved on would not meet that. It also stays finite and near.
 //! - Ids are the engine's own, from 1; no counter is shared between cameras.
 //!
 //! Must not log, allocate per pair, or read a clock.
@@ -226,7 +227,8 @@ impl<M: Motion> Engine<M> {
                 t.motion.warp(m);
             }
             t.bbox = t.motion.rect();
-            let gone = t.bbox.clipped(frame.width.max(1), frame.height.max(1)).is_none();
+            let (centre, width, height) = (t.bbox.center(), frame.width.max(1) as f32, frame.height.max(1) as f32);
+            let gone = !(0.0..=width).contains(&centre.x) || !(0.0..=height).contains(&centre.y);
             if !t.motion.is_sound() || !t.bbox.is_valid() || far_away(&t.bbox, frame) {
                 // A long step at high speed, or absurd camera motion: nothing that far away comes back.
                 t.phase = Phase::Ended;
