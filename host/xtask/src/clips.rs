@@ -1,4 +1,6 @@
-//! Makes the demo clip: a camera that pans over a public-domain group photo, encoded as real H.264.
+//! Makes the clips for demo and tests from a public-domain group photo, encoded as real H.264.
+
+mod truth;
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +38,8 @@ pub(crate) fn make(root: &Path) -> anyhow::Result<()> {
     let h264 = ["-t", "10", "-r", "25", "-vf", pan, "-c:v", "libx264", "-preset", "fast", "-b:v", "2M", "-g", "50"];
     encode(&dir, "pan720.mp4", &["-loop", "1", "-i", "solvay.jpg"], &h264)?;
     let h265 = ["-t", "4", "-c:v", "libx265", "-x265-params", "log-level=error", "-preset", "ultrafast"];
-    encode(&dir, "pan720-h265.mp4", &["-i", "pan720.mp4"], &h265)
+    encode(&dir, "pan720-h265.mp4", &["-i", "pan720.mp4"], &h265)?;
+    truth::make(&dir)
 }
 
 fn encode(dir: &Path, name: &str, input: &[&str], options: &[&str]) -> anyhow::Result<()> {
