@@ -42,21 +42,20 @@ pub fn measure(planes: Planes<'_>, area: Rect) -> Result<Quality, PictureError> 
 }
 
 fn mean_gradient(luma: &[u8; SIDE * SIDE]) -> f32 {
+    const INNER: usize = SIDE - 2;
     let mut total = 0.0_f64;
-    for y in 1..SIDE - 1 {
-        let [above, here, below] = [y - 1, y, y + 1].map(|row| &luma[row * SIDE..(row + 1) * SIDE]);
-        let mut row = 0.0_f32;
-        for x in 1..SIDE - 1 {
-            let p = |r: &[u8], x: usize| i32::from(r[x]);
-            let gx = p(above, x + 1) - p(above, x - 1) + 2 * (p(here, x + 1) - p(here, x - 1)) + p(below, x + 1)
-                - p(below, x - 1);
-            let gy = p(below, x - 1) + 2 * p(below, x) + p(below, x + 1)
-                - p(above, x - 1)
-                - 2 * p(above, x)
-                - p(above, x + 1);
-            row += ((gx * gx + gy * gy) as f32).sqrt();
+    // Row by row into an array first: a running sum of floats keeps the compiler from working on several at once.
+    let mut row = [0.0_f32; INNER];
+    for y in 1..=INNER {
+        let rows = [y - 1, y, y + 1].map(|row| &luma[row * SIDE..(row + 1) * SIDE]);
+        let [above, here, below] = rows.map(|r| (&r[..INNER], &r[1..=INNER], &r[2..]));
+        for x in 0..INNER {
+            let p = |r: &[u8]| i32::from(r[x]);
+            let gx = p(above.2) - p(above.0) + 2 * (p(here.2) - p(here.0)) + p(below.2) - p(below.0);
+            let gy = p(below.0) + 2 * p(below.1) + p(below.2) - p(above.0) - 2 * p(above.1) - p(above.2);
+            row[x] = ((gx * gx + gy * gy) as f32).sqrt();
         }
-        total += f64::from(row);
+        total += f64::from(row.iter().sum::<f32>());
     }
     (total / ((SIDE - 2) * (SIDE - 2)) as f64) as f32
 }
