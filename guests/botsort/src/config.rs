@@ -32,6 +32,12 @@ pub struct BotsortConfig {
     pub recovery_margin: f32,
     /// Highest cost of that.
     pub recovery_match_thresh: f32,
+    /// How long a lost track may also come back by a weak detection, milliseconds; 0: by confident ones only (as the
+    /// paper).
+    pub weak_return_ms: u64,
+    /// How much noisier an unsure detection's box is: its deviation is the paper's times 1 + this x (1 - confidence);
+    /// 0 takes every box alike (as the paper).
+    pub doubt_noise: f32,
     /// Apply the camera motion that the host measures, where it does.
     pub camera_motion: bool,
     /// Only match detections of the same class.
@@ -61,6 +67,8 @@ impl Default for BotsortConfig {
             duplicate_iou: 0.85,
             recovery_margin: 0.3,
             recovery_match_thresh: 0.65,
+            weak_return_ms: 500,
+            doubt_noise: 2.0,
             camera_motion: true,
             class_aware: false,
             keep_across_sessions: true,
@@ -86,6 +94,8 @@ impl From<&BotsortConfig> for Params {
             duplicate_iou: c.duplicate_iou,
             recovery_margin: c.recovery_margin,
             recovery_cost: c.recovery_match_thresh,
+            weak_return_ns: c.weak_return_ms.saturating_mul(1_000_000),
+            doubt_noise: c.doubt_noise,
             camera_motion: c.camera_motion,
             class_aware: c.class_aware,
             keep_across_sessions: c.keep_across_sessions,

@@ -82,7 +82,8 @@ macro_rules! for_both {
 
 for_both! {
     crossing crossing_with_gaps miss_one_frame miss_many_frames leave_and_return leave_and_return_soon
-    low_scores_keep_a_track_but_start_none five_hundred_faces empty_frames clock_steps session_change save_and_restore_at_every_frame the_same_twice
+    low_scores_keep_a_track_but_start_none weak_return five_hundred_faces empty_frames clock_steps session_change
+    save_and_restore_at_every_frame the_same_twice
     slow_analysis_keeps_ids too_long_a_gap_ends tentative_tracks_need_a_second_match
     neutral_takeover_keeps_ids_and_never_reuses bounded damaged_state_is_refused
 }
@@ -175,6 +176,21 @@ fn low_scores_keep_a_track_but_start_none<T: Tracker>() {
     assert!(s.watcher.id_of(0).is_some());
     assert_eq!(s.watcher.id_of(1), None, "weak detections start no track");
     assert_eq!(s.watcher.missed, 75, "all of the second's and none of the first's");
+}
+
+/// Seen weakly first after having been hidden, as who steps out from behind somebody: a moment later it is the same
+/// track, after long hiding only a confident detection brings it back.
+fn weak_return<T: Tracker>() {
+    for (config, hidden, missed) in [("", 0.32, 0), ("", 0.8, 25), (r#"{"weak_return_ms":0}"#, 0.32, 25)] {
+        let mut s = Scene::<T>::new(config);
+        s.walk(&[Walker::at(100.0, 100.0, 80.0, 0.0)], 4.0, 1.0, |_, t| match t - 1.99 {
+            t if t < 0.0 => 0.9,
+            t if t < hidden => 0.0,
+            t if t < hidden + 1.0 => 0.4,
+            _ => 0.9,
+        });
+        assert_eq!((s.switches(), s.watcher.missed), (0, missed), "{config} hidden for {hidden}");
+    }
 }
 
 fn five_hundred_faces<T: Tracker>() {

@@ -32,6 +32,12 @@ pub struct BytetrackConfig {
     pub recovery_margin: f32,
     /// Highest cost of that.
     pub recovery_match_thresh: f32,
+    /// How long a lost track may also come back by a weak detection, milliseconds; 0: by confident ones only (as the
+    /// paper).
+    pub weak_return_ms: u64,
+    /// How much noisier an unsure detection's box is: its deviation is the paper's times 1 + this x (1 - confidence);
+    /// 0 takes every box alike (as the paper).
+    pub doubt_noise: f32,
     /// Only match detections of the same class.
     pub class_aware: bool,
     /// Lost tracks may come back after a reconnection, within the buffer; otherwise all end.
@@ -59,6 +65,8 @@ impl Default for BytetrackConfig {
             duplicate_iou: 0.85,
             recovery_margin: 0.3,
             recovery_match_thresh: 0.65,
+            weak_return_ms: 500,
+            doubt_noise: 2.0,
             class_aware: false,
             keep_across_sessions: true,
             reference_fps: 30.0,
@@ -83,6 +91,8 @@ impl From<&BytetrackConfig> for Params {
             duplicate_iou: c.duplicate_iou,
             recovery_margin: c.recovery_margin,
             recovery_cost: c.recovery_match_thresh,
+            weak_return_ns: c.weak_return_ms.saturating_mul(1_000_000),
+            doubt_noise: c.doubt_noise,
             camera_motion: false,
             class_aware: c.class_aware,
             keep_across_sessions: c.keep_across_sessions,

@@ -2,7 +2,7 @@
 //!
 //! Order of one frame (ByteTrack section 3, BoT-SORT algorithm 1 without re-identification):
 //! end what is too old; predict; move with the camera; match followed and lost tracks with confident detections; match
-//! still unmatched followed tracks with weak ones; match tentative tracks; look for lost tracks nearby; start new
+//! still unmatched followed tracks with weak ones, then those lost a moment ago; match tentative tracks; look for lost tracks nearby; start new
 //! tracks; merge duplicates.
 //!
 //! Where this differs from the papers' code, and why:
@@ -11,6 +11,11 @@
 //!   same face because it stands in the same place.
 //! - Lost tracks are looked for once more with widened boxes (C-BIoU, Yang et al., WACV 2023): a face that turned or
 //!   braked while it was hidden keeps its id. Only detections that no track wanted take part.
+//! - A track lost a moment ago may also come back by a weak detection, after the followed tracks had their choice: who
+//!   steps out from behind somebody is half hidden at first, and unsure detections are what a detector makes of that.
+//!   Waiting for a confident one lets the prediction drift until it meets nothing.
+//! - An unsure detection's box is believed less (its measurement noise grows as confidence falls; after NSA Kalman, Du
+//!   et al., GIAOTracker, ICCVW 2021, who scale it by 1 - confidence): a half-hidden face pulls velocity and size off.
 //! - Of a followed and a lost track that overlap nearly wholly, the older id lives on with the younger's state; the
 //!   papers' code drops one of the two and may lose the object for a frame.
 //! - A lost track whose centre left the picture stops moving: who turns round beyond the edge is seen again where the
@@ -160,7 +165,7 @@ impl<M: Motion> Engine<M> {
 
         let p = &self.params;
         let (first, second, unconfirmed) = (p.match_cost, p.second_cost, p.unconfirmed_cost);
-        let (recovery, margin) = (p.recovery_cost, p.recovery_margin);
+        let (recovery, margin, weak_return) = (p.recovery_cost, p.recovery_margin, p.weak_return_ns);
         let fused = if p.fuse_score { Cost::Fused } else { Cost::Iou };
 
         let mut high = std::mem::take(&mut s.high);
@@ -174,8 +179,13 @@ impl<M: Motion> Engine<M> {
             first,
             now,
         );
-        // Only tracks seen in the previous frame may take weak detections: a weak one is not enough to come back.
+        // Tracks seen in the previous frame choose first among weak detections, then those lost a moment ago; to come back
+        // after longer takes a confident one.
         self.stage(&mut s, |t| t.phase == Phase::Followed, detections, &mut low, Cost::Iou, second, now);
+        if weak_return > 0 {
+            let recent = |t: &Live<M>| t.phase == Phase::Lost && now.saturating_sub(t.last_seen) <= weak_return;
+            self.stage(&mut s, recent, detections, &mut low, Cost::Iou, second, now);
+        }
         self.stage(&mut s, |t| t.phase == Phase::Tentative, detections, &mut high, fused, unconfirmed, now);
         for t in self.tracks.iter_mut().filter(|t| t.detection.is_none()) {
             match t.phase {
@@ -462,7 +472,8 @@ impl<M: Motion> Engine<M> {
 
 impl<M: Motion> Live<M> {
     fn matched(&mut self, index: u32, d: &Detection, now: u64, params: &Params) {
-        self.motion.update(&d.bbox);
+        let doubt = (1.0 - f64::from(d.confidence)).clamp(0.0, 1.0);
+        self.motion.update(&d.bbox, 1.0 + f64::from(params.doubt_noise) * doubt);
         self.bbox = match params.report {
             Report::Measured => d.bbox,
             Report::Filtered => self.motion.rect(),

@@ -78,8 +78,8 @@ pub trait Motion: Clone + std::fmt::Debug {
     fn start(bbox: &Rect) -> Self;
     /// `dt` steps of the reference rate into the future. A lost box keeps its size.
     fn predict(&mut self, dt: f64, lost: bool);
-    /// Takes a measurement.
-    fn update(&mut self, bbox: &Rect);
+    /// Takes a measurement whose deviation is `noise` times the papers'.
+    fn update(&mut self, bbox: &Rect, noise: f64);
     /// The camera moved.
     fn warp(&mut self, by: &Affine);
     /// Where the box is.
@@ -156,13 +156,13 @@ impl Motion for Xywh {
         }
     }
 
-    fn update(&mut self, bbox: &Rect) {
+    fn update(&mut self, bbox: &Rect, noise: f64) {
         let (w, h) = self.sides();
         let z = centre(bbox);
         for (axis, z, side) in
             [(&mut self.x, z[0], w), (&mut self.y, z[1], h), (&mut self.w, z[2], w), (&mut self.h, z[3], h)]
         {
-            axis.update(z, STD_POSITION * side);
+            axis.update(z, noise * STD_POSITION * side);
         }
     }
 
@@ -226,13 +226,13 @@ impl Motion for Xyah {
         self.a.predict(dt, ASPECT_STD, ASPECT_VELOCITY_STD);
     }
 
-    fn update(&mut self, bbox: &Rect) {
+    fn update(&mut self, bbox: &Rect, noise: f64) {
         let h = self.h.p.max(MIN_SIDE);
         let z = centre(bbox);
         for (axis, z) in [(&mut self.x, z[0]), (&mut self.y, z[1]), (&mut self.h, z[3])] {
-            axis.update(z, STD_POSITION * h);
+            axis.update(z, noise * STD_POSITION * h);
         }
-        self.a.update(z[2] / z[3], ASPECT_MEASURED_STD);
+        self.a.update(z[2] / z[3], noise * ASPECT_MEASURED_STD);
     }
 
     fn warp(&mut self, by: &Affine) {
@@ -336,7 +336,7 @@ mod tests {
                 }
             }
             filter.predict(1.0, false);
-            filter.update(&measured);
+            filter.update(&measured, 1.0);
             let got = [filter.x, filter.y, filter.w, filter.h];
             for i in 0..4 {
                 assert!((got[i].p - mean[i]).abs() < 1e-9 && (got[i].v - mean[i + 4]).abs() < 1e-9, "step {step}");
@@ -351,12 +351,28 @@ mod tests {
             let mut m = M::start(&BOX);
             for i in 1..40 {
                 m.predict(1.0, false);
-                m.update(&Rect { x: 100.0 + 4.0 * i as f32, ..BOX });
+                m.update(&Rect { x: 100.0 + 4.0 * i as f32, ..BOX }, 1.0);
             }
             assert!((m.velocity().x - 4.0).abs() < 0.05 && m.velocity().y.abs() < 1e-6);
             m.predict(10.0, true);
             assert!((m.rect().x - (100.0 + 4.0 * 49.0)).abs() < 1.0, "{:?}", m.rect());
             assert!(m.is_sound());
+        }
+        check::<Xywh>();
+        check::<Xyah>();
+    }
+
+    #[test]
+    fn a_noisy_measurement_moves_less() {
+        fn check<M: Motion>() {
+            let moved = |noise: f64| {
+                let mut m = M::start(&BOX);
+                m.predict(1.0, false);
+                m.update(&Rect { x: 110.0, ..BOX }, noise);
+                m.rect().x - BOX.x
+            };
+            let (sure, unsure) = (moved(1.0), moved(3.0));
+            assert!(0.0 < unsure && unsure < 0.5 * sure && sure < 10.0, "{sure} {unsure}");
         }
         check::<Xywh>();
         check::<Xyah>();
@@ -379,7 +395,8 @@ mod tests {
         let mut m = Xywh::start(&BOX);
         for i in 1..20 {
             m.predict(1.0, false);
-            m.update(&Rect { x: 100.0, y: 50.0, width: 40.0 - 2.0 * i as f32, height: 60.0 - 3.0 * i as f32 });
+            let smaller = Rect { x: 100.0, y: 50.0, width: 40.0 - 2.0 * i as f32, height: 60.0 - 3.0 * i as f32 };
+            m.update(&smaller, 1.0);
         }
         m.predict(60.0, false);
         assert!(m.rect().is_valid(), "{:?}", m.rect());

@@ -40,6 +40,10 @@ pub struct Params {
     pub recovery_margin: f32,
     /// Highest cost (1 - IoU of the widened boxes) of that.
     pub recovery_cost: f32,
+    /// How long a lost track may also come back by a weak detection, nanoseconds; 0: by confident ones only (as the papers).
+    pub weak_return_ns: u64,
+    /// How much noisier an unsure detection's box is: its deviation is the papers' times 1 + this x (1 - confidence).
+    pub doubt_noise: f32,
     /// Apply the host's camera motion.
     pub camera_motion: bool,
     /// Only match detections of the track's own class.
@@ -88,6 +92,12 @@ impl Params {
         }
         if !(0.0..=2.0).contains(&self.recovery_margin) {
             out.push(format!("recovery_margin must be between 0 and 2, not {}", self.recovery_margin));
+        }
+        if self.weak_return_ns > 3_600_000_000_000 {
+            out.push("weak_return_ms must be between 0 and 3600000".to_owned());
+        }
+        if !(0.0..=100.0).contains(&self.doubt_noise) {
+            out.push(format!("doubt_noise must be between 0 and 100, not {}", self.doubt_noise));
         }
         if !(1..=1000).contains(&self.confirm_hits) {
             out.push(format!("confirm_hits must be between 1 and 1000, not {}", self.confirm_hits));
