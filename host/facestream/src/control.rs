@@ -228,7 +228,8 @@ impl Control for Host {
     fn not_ready(&self) -> Vec<String> {
         let models = self.supervisor.parts().models.statuses();
         let broken = models.into_iter().filter(|m| m.default).filter_map(|m| m.problem);
-        broken.map(|p| format!("the default model cannot be used: {p}")).collect()
+        let restoring = (!self.supervisor.restored()).then(|| "cameras of the last run are being started".to_owned());
+        broken.map(|p| format!("the default model cannot be used: {p}")).chain(restoring).collect()
     }
 
     fn metrics(&self) -> Vec<MetricFamily> {

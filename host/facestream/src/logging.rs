@@ -1,7 +1,8 @@
-//! Log lines: where they go and how they look.
+//! Log lines: where they go and how they look. Also the signals that end a command.
 
 use std::io::IsTerminal as _;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error, so that standard output stays the command's own. `RUST_LOG` wins over `level`.
@@ -20,17 +21,26 @@ pub(crate) fn start(json: bool, level: &str) {
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-///
-/// # Errors
-/// When the system refuses to tell of signals.
-pub(crate) async fn until_interrupted() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = int.recv() => tracing::info!("SIGINT: stopping"),
+/// SIGINT and SIGTERM, caught from the moment this is made: before, either ends the process on the spot.
+pub(crate) struct Interrupts {
+    term: Signal,
+    int: Signal,
+}
+
+impl Interrupts {
+    /// Begins to catch them. Needs the async runtime.
+    ///
+    /// # Errors
+    /// When the system refuses to tell of signals.
+    pub(crate) fn catch() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next one, or returns at once when one has come since.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.int.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
 }

@@ -189,6 +189,7 @@ impl Run<'_> {
             events: tokio::sync::broadcast::channel(64).0,
         });
         runtime.block_on(async {
+            let mut interrupts = crate::logging::Interrupts::catch()?;
             let mut cameras = Vec::new();
             for (n, input) in self.args.inputs.iter().enumerate() {
                 let url = SourceUrl::parse(input)?;
@@ -211,7 +212,7 @@ impl Run<'_> {
             }
             let limit = self.args.seconds.map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
             tokio::select! {
-                interrupted = crate::logging::until_interrupted() => interrupted?,
+                () = interrupts.next() => {}
                 () = tokio::time::sleep(limit) => {}
             }
             for camera in &cameras {

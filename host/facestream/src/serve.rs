@@ -61,7 +61,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     let data = config.server.data_dir.clone();
-    // First of all, so that a taken port is found before anything else starts.
+    // Before anything is there that must be stopped in order.
+    let mut interrupts = crate::logging::Interrupts::catch()?;
+    // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
     data_folder(&data)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -106,15 +108,25 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let api = tokio::spawn(server.run(host, stop.clone()));
     tracing::info!(listen = %config.server.listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
-    {
-        let supervisor = Arc::clone(&supervisor);
-        let restored = tokio::task::spawn_blocking(move || supervisor.restore()).await??;
-        if restored > 0 {
-            tracing::info!(restored, "cameras of the last run are back");
+    let restoring = Arc::clone(&supervisor);
+    let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
+    let restored = tokio::select! {
+        restored = &mut restoring => {
+            let restored = restored??;
+            if restored > 0 {
+                tracing::info!(restored, "cameras of the last run are back");
+            }
+            None
         }
+        () = interrupts.next() => Some(restoring),
+    };
+    if let Some(restoring) = restored {
+        // Interrupted while cameras were coming back: the one that is being started is waited for, others stay wanted.
+        supervisor.start_no_more();
+        restoring.await??;
+    } else {
+        interrupts.next().await;
     }
-
-    crate::logging::until_interrupted().await?;
     // Cameras first: their last messages need sinks, and REST may still be asked what is going on.
     supervisor.shutdown().await;
     stop.cancel();

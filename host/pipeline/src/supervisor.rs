@@ -4,7 +4,7 @@
 //! allowed; reading status never blocks on a camera or a guest.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::lane::LaneError;
 use crate::models::{ModelError, Models};
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{WantedError, WantedStore};
+
+/// How often a stop looks whether a start or stop of the same camera has ended.
+const CHANGE_POLL: Duration = Duration::from_millis(10);
 
 /// Why a camera was not started.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,9 @@ pub struct Supervisor {
     /// Ids that are being started or stopped.
     changing: Mutex<std::collections::BTreeSet<CameraId>>,
     next_worker: AtomicU64,
+    /// The wanted cameras are known: numbers of new workers begin after theirs.
+    recalled: AtomicBool,
+    restored: AtomicBool,
     ticker: tokio_util::sync::CancellationToken,
 }
 
@@ -144,6 +150,8 @@ impl Supervisor {
             cameras: RwLock::default(),
             changing: Mutex::default(),
             next_worker: AtomicU64::new(1),
+            recalled: AtomicBool::new(false),
+            restored: AtomicBool::new(false),
             ticker: tokio_util::sync::CancellationToken::new(),
         });
         let ticking = Arc::downgrade(&supervisor);
@@ -170,16 +178,35 @@ impl Supervisor {
         supervisor
     }
 
-    /// Starts every camera of the store. One that cannot be started is logged and stays wanted.
+    /// Starts every camera of the store. One that cannot be started is logged and stays wanted. Until its turn has come
+    /// a camera counts as being started: whoever asks for it meanwhile is told to try again, and gets the same worker.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn restore(&self) -> Result<usize, WantedError> {
+        let restored = self.restore_all();
+        self.restored.store(true, Ordering::Release);
+        restored
+    }
+
+    /// Whether [`Supervisor::restore`] has come to its end.
+    #[must_use]
+    pub fn restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire)
+    }
+
+    fn restore_all(&self) -> Result<usize, WantedError> {
         let wanted = self.parts.wanted.all()?;
         let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);
         self.next_worker.fetch_max(next, Ordering::Relaxed);
+        // All are marked before the first one is started, and before a client may start any.
+        let marked: Vec<_> = wanted.into_iter().filter_map(|w| Some((self.change(&w.1.id)?, w))).collect();
+        self.recalled.store(true, Ordering::Release);
         let mut restored = 0;
-        for (worker, spec) in wanted {
+        for (changing, (worker, spec)) in marked {
+            if self.ticker.is_cancelled() {
+                break;
+            }
             let id = spec.id.clone();
             match self.launch(worker, spec) {
                 Ok(camera) => {
@@ -188,6 +215,7 @@ impl Supervisor {
                 }
                 Err(error) => tracing::error!(camera = %id, %error, "a wanted camera could not be started"),
             }
+            drop(changing);
         }
         Ok(restored)
     }
@@ -198,6 +226,9 @@ impl Supervisor {
     /// # Errors
     /// See [`StartError`]; a camera that cannot be reached is none of them, but a state.
     pub fn start(&self, spec: CameraSpec) -> Result<(WorkerId, bool), StartError> {
+        if !self.recalled.load(Ordering::Acquire) {
+            return Err(StartError::Busy(spec.id));
+        }
         let _changing = self.change(&spec.id).ok_or_else(|| StartError::Busy(spec.id.clone()))?;
         if self.ticker.is_cancelled() {
             return Err(StartError::Stopping);
@@ -280,8 +311,16 @@ impl Supervisor {
     /// # Errors
     /// When the store could not forget it; then it still runs.
     pub async fn stop(&self, id: &CameraId) -> Result<bool, WantedError> {
-        let Some(_changing) = self.change(id) else { return Ok(self.camera(id).is_some()) };
-        let Some(camera) = self.camera(id) else { return Ok(false) };
+        let was = self.camera(id).is_some();
+        // Whoever starts or stops it right now comes to an end soon.
+        let _changing = loop {
+            match self.change(id) {
+                Some(changing) => break changing,
+                None => tokio::time::sleep(CHANGE_POLL).await,
+            }
+        };
+        // Another call may have stopped it meanwhile, which is what was asked for.
+        let Some(camera) = self.camera(id) else { return Ok(was) };
         self.parts.wanted.remove(id)?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
@@ -350,9 +389,14 @@ impl Supervisor {
         &self.parts
     }
 
+    /// From now on no camera is started, and [`Supervisor::restore`] ends after the one that it is at.
+    pub fn start_no_more(&self) {
+        self.ticker.cancel();
+    }
+
     /// Stops all cameras at once and drains them; they stay wanted for the next start.
     pub async fn shutdown(&self) {
-        self.ticker.cancel();
+        self.start_no_more();
         let drain = self.parts.shared.drain;
         let stops = self.cameras().into_iter().map(|camera| async move { camera.stop(drain).await });
         futures::future::join_all(stops).await;
