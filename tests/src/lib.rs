@@ -9,4 +9,5 @@ pub mod host;
 pub mod kafka;
 pub mod messages;
 pub mod program;
+pub mod recordings;
 pub mod wait;

@@ -1,0 +1,100 @@
+//! What the sandbox costs a tracker: component and native build of BoT-SORT take turns over the same recording, beside a
+//! component that does nothing, whose time is that of the crossing alone.
+//!
+//!     cargo bench --workspace --bench sandbox [-- ROUNDS]
+//!
+//! Alternating rounds, so that a busy machine hurts all alike; the median round counts, the best one is shown too.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use facestream_guest_host::GuestEngine;
+use facestream_test_support::asset;
+use facestream_tests::{components, recordings};
+
+/// The native build, waiting for a line for each round.
+struct Native {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Native {
+    fn start(program: &std::path::Path, tracker: &str, recording: &std::path::Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(["time", tracker]).arg(recording).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdin = child.stdin.take();
+        Self { child, stdin, stdout }
+    }
+
+    /// Nanoseconds of a whole recording.
+    fn round(&mut self) -> f64 {
+        writeln!(self.stdin.as_mut().unwrap()).unwrap();
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+fn sandboxed(engine: &GuestEngine, component: &[u8], recording: &[recordings::Recorded]) -> f64 {
+    let mut guest = recordings::tracker(engine, component);
+    let mut nanoseconds = 0.0;
+    for f in recording {
+        let began = Instant::now();
+        let update = guest.advance(&f.info, &f.detections, f.motion);
+        nanoseconds += began.elapsed().as_nanos() as f64;
+        drop(update.unwrap());
+    }
+    nanoseconds
+}
+
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(40_usize);
+    let program = recordings::native_program().unwrap_or_else(|e| panic!("{e}"));
+    let dir = tempfile::tempdir().unwrap();
+    let engine = recordings::engine();
+    let empty = components::tracker("(call $ok)");
+    println!("microseconds a frame, median (best) of {rounds} rounds of 600 frames");
+    for tracker in ["botsort", "bytetrack"] {
+        let component = std::fs::read(asset(&format!("guests/{tracker}.wasm")).unwrap()).unwrap();
+        for (boxes, landmarks) in [(15, true), (60, false), (60, true)] {
+            let recording = recordings::grid(boxes, 600, landmarks);
+            let path = dir.path().join("recording.txt");
+            std::fs::write(&path, recordings::text(&recording)).unwrap();
+            let mut native = Native::start(&program, tracker, &path);
+            let mut samples = [Vec::new(), Vec::new(), Vec::new()];
+            for _ in 0..rounds {
+                samples[0].push(native.round());
+                samples[1].push(sandboxed(&engine, &component, &recording));
+                samples[2].push(sandboxed(&engine, &empty, &recording));
+            }
+            let [native, wasm, crossing] = samples.map(|mut s| {
+                s.sort_unstable_by(f64::total_cmp);
+                let us = |ns: f64| ns / 1000.0 / recording.len() as f64;
+                (us(s[s.len() / 2]), us(s[0]))
+            });
+            println!(
+                "{tracker} {boxes} boxes{}: native {:.1} ({:.1}), component {:.1} ({:.1}) = {:.2} times, empty component {:.1} ({:.1})",
+                if landmarks { " with landmarks" } else { "" },
+                native.0,
+                native.1,
+                wasm.0,
+                wasm.1,
+                wasm.0 / native.0,
+                crossing.0,
+                crossing.1,
+            );
+        }
+    }
+}
