@@ -1,4 +1,4 @@
-//! Builds the guests in `guests/` to components.
+//! Builds the guests in `guests/`, and the examples in `examples/guests/`, to components.
 //!
 //! Owns the choice of toolchain, the compiler's flags, the step from module to component, and skipping what is up to
 //! date. Must not install anything: what is missing is named with the command that brings it.
@@ -20,6 +20,9 @@ use sha2::{Digest, Sha256};
 /// The built-in guests: folder under `guests/` and, with `facestream-` before it, crate.
 pub(crate) const GUESTS: [&str; 7] =
     ["best-shot", "botsort", "bytetrack", "frame-tracks", "gate-and-mega", "gate-metric", "mega"];
+
+/// Examples: folder under `examples/guests/` and crate. No built-ins, so they lie in a folder of their own.
+pub(crate) const EXAMPLES: [&str; 1] = ["steady-shot"];
 
 /// One component, ready to be loaded.
 #[derive(Clone, Debug)]
@@ -68,26 +71,64 @@ struct Stamp {
 /// backtrace is readable.
 const DEBUG_VARIABLE: &str = "FACESTREAM_GUEST_DEBUG";
 
-/// Builds every guest into `out/<name>.wasm`; with `debug` as if [`DEBUG_VARIABLE`] were set.
+/// Which guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// The built-in ones.
+    BuiltIn,
+    /// Those that show how to write one.
+    Examples,
+}
+
+impl Set {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::BuiltIn => &GUESTS,
+            Self::Examples => &EXAMPLES,
+        }
+    }
+
+    /// The file that the compiler writes, without its ending.
+    fn module(self, name: &str) -> String {
+        let name = name.replace('-', "_");
+        match self {
+            Self::BuiltIn => format!("facestream_{name}"),
+            Self::Examples => name,
+        }
+    }
+}
+
+/// Builds every guest of a set into `out/<name>.wasm`; with `debug` as if [`DEBUG_VARIABLE`] were set.
 ///
 /// # Errors
 /// No toolchain that makes wasm (the message says how to get one), a guest that does not compile, or a module that is
 /// no component of our worlds.
-pub(crate) fn build(root: &Path, out: &Path, debug: bool) -> Result<Vec<BuiltGuest>> {
+pub(crate) fn build(root: &Path, set: Set, out: &Path, debug: bool) -> Result<Vec<BuiltGuest>> {
     let debug = debug || std::env::var_os(DEBUG_VARIABLE).is_some_and(|v| !v.is_empty() && v != "0");
     let toolchain = Toolchain::find()?;
-    let inputs = inputs_digest(root, &toolchain, debug)?;
+    let inputs = inputs_digest(root, set, &toolchain, debug)?;
     fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
     let stamp_path = out.join(".built.json");
     if let Some(stamp) = read_stamp(&stamp_path).filter(|s| s.inputs == inputs)
-        && let Some(found) = up_to_date(out, &stamp)?
+        && let Some(found) = up_to_date(set, out, &stamp)?
     {
         return Ok(found);
     }
-    compile(root, &toolchain, debug)?;
+    match set {
+        Set::BuiltIn => {
+            let crates: Vec<String> = GUESTS.iter().map(|name| format!("--package=facestream-{name}")).collect();
+            compile(root, &root.join("guests"), &toolchain, debug, &crates)?;
+        }
+        Set::Examples => {
+            for name in EXAMPLES {
+                compile(root, &root.join("examples/guests").join(name), &toolchain, debug, &[])?;
+            }
+        }
+    }
     let mut built = Vec::new();
-    for name in GUESTS {
-        let bytes = component(root, &toolchain, name).with_context(|| format!("making a component of guest {name}"))?;
+    for &name in set.names() {
+        let bytes = component(root, &toolchain, &set.module(name))
+            .with_context(|| format!("making a component of guest {name}"))?;
         let path = out.join(format!("{name}.wasm"));
         // Written beside and renamed: a host that loads guests meanwhile never reads half a file.
         let partial = out.join(format!(".{name}.wasm.partial"));
@@ -192,10 +233,11 @@ fn missing_for_debian() -> Vec<&'static str> {
     missing
 }
 
-fn compile(root: &Path, toolchain: &Toolchain, debug: bool) -> Result<()> {
+/// Compiles the workspace in `dir`, of it the crates that `more` selects.
+fn compile(root: &Path, dir: &Path, toolchain: &Toolchain, debug: bool, more: &[String]) -> Result<()> {
     let mut cargo = toolchain.cargo();
     cargo
-        .current_dir(root.join("guests"))
+        .current_dir(dir)
         .args(["build", "--profile", PROFILE, "--locked", "--target", toolchain.target(), "--target-dir"])
         .arg(target_dir(root))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root))
@@ -206,16 +248,14 @@ fn compile(root: &Path, toolchain: &Toolchain, debug: bool) -> Result<()> {
     if matches!(toolchain, Toolchain::Debian { .. }) {
         cargo.args(["-Z", "build-std=std,panic_abort"]);
     }
-    for name in GUESTS {
-        cargo.args(["-p", &format!("facestream-{name}")]);
-    }
-    let status = cargo.status().context("running cargo for the guests")?;
+    let status = cargo.args(more).status().context("running cargo for the guests")?;
     if !status.success() {
-        bail!("the guests did not compile (cargo's messages are above): {status}");
+        bail!("the guests in {} did not compile (cargo's messages are above): {status}", dir.display());
     }
     Ok(())
 }
 
+/// One for all guests, so that examples find the SDK compiled.
 fn target_dir(root: &Path) -> PathBuf {
     root.join("guests/target")
 }
@@ -239,9 +279,8 @@ fn rustflags(root: &Path) -> OsString {
     flags
 }
 
-fn component(root: &Path, toolchain: &Toolchain, name: &str) -> Result<Vec<u8>> {
-    let file = format!("facestream_{}.wasm", name.replace('-', "_"));
-    let path = target_dir(root).join(toolchain.target()).join(PROFILE).join(file);
+fn component(root: &Path, toolchain: &Toolchain, module: &str) -> Result<Vec<u8>> {
+    let path = target_dir(root).join(toolchain.target()).join(PROFILE).join(format!("{module}.wasm"));
     let module = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     if toolchain.target() == WASI_TARGET {
         // Its linker makes components itself.
@@ -265,8 +304,15 @@ fn only_our_imports(component: &[u8]) -> Result<()> {
 }
 
 /// Everything that the components depend on, as one digest.
-fn inputs_digest(root: &Path, toolchain: &Toolchain, debug: bool) -> Result<String> {
+fn inputs_digest(root: &Path, set: Set, toolchain: &Toolchain, debug: bool) -> Result<String> {
     let mut files = vec![root.join("guests/Cargo.lock"), root.join("guests/Cargo.toml")];
+    if set == Set::Examples {
+        for name in EXAMPLES {
+            let dir = root.join("examples/guests").join(name);
+            files.push(dir.join("Cargo.lock"));
+            collect(&dir, &mut files)?;
+        }
+    }
     collect(&root.join("wit"), &mut files)?;
     for entry in fs::read_dir(root.join("guests")).context("reading guests/")? {
         let path = entry?.path();
@@ -290,7 +336,9 @@ fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, into)?;
+            if path.file_name().is_some_and(|n| n != "target") {
+                collect(&path, into)?;
+            }
         } else if path.extension().is_some_and(|e| e == "rs" || e == "toml" || e == "wit") {
             into.push(path);
         }
@@ -303,9 +351,9 @@ fn read_stamp(path: &Path) -> Option<Stamp> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn up_to_date(out: &Path, stamp: &Stamp) -> Result<Option<Vec<BuiltGuest>>> {
+fn up_to_date(set: Set, out: &Path, stamp: &Stamp) -> Result<Option<Vec<BuiltGuest>>> {
     let mut found = Vec::new();
-    for name in GUESTS {
+    for &name in set.names() {
         let path = out.join(format!("{name}.wasm"));
         let Some(wanted) = stamp.outputs.get(name) else { return Ok(None) };
         if !path.exists() {

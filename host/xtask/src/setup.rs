@@ -19,14 +19,14 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     shell::run(build.args(["build", "--release", "--workspace", "--bin", "facestream"]))
 }
 
-/// The guests alone, to `target/assets/guests`.
+/// The guests alone, to `target/assets/guests` and `target/assets/examples`.
 pub(crate) fn build_guests(root: &Path) -> anyhow::Result<()> {
     shell::say("set-up: guests (WebAssembly components)");
     packages::ensure_wasm()?;
-    for guest in guests::build(root, &crate::assets(root).join("guests"), false)? {
-        if guest.rebuilt {
-            eprintln!("   {} {} bytes sha256:{}", guest.name, guest.bytes, &guest.sha256[..16]);
-        }
+    let built_in = guests::build(root, guests::Set::BuiltIn, &crate::assets(root).join("guests"), false)?;
+    let examples = guests::build(root, guests::Set::Examples, &crate::assets(root).join("examples"), false)?;
+    for guest in built_in.iter().chain(&examples).filter(|g| g.rebuilt) {
+        eprintln!("   {} {} bytes sha256:{}", guest.name, guest.bytes, &guest.sha256[..16]);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::{kafka, packages, setup, shell};
+use crate::{guests, kafka, packages, setup, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,10 +34,16 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     std::fs::write(&skips, "").with_context(|| format!("could not write {}", skips.display()))?;
     let mut tally = Tally::default();
     let mut broken = Vec::new();
-    for (what, manifest) in [("host", "Cargo.toml"), ("guests", "guests/Cargo.toml")] {
+    let examples = guests::EXAMPLES.map(|name| (name, format!("examples/guests/{name}/Cargo.toml")));
+    let workspaces = [("host", "Cargo.toml".to_owned()), ("guests", "guests/Cargo.toml".to_owned())];
+    for (what, manifest) in workspaces.into_iter().chain(examples) {
         shell::say(&format!("tests of the {what}"));
         let mut cargo = shell::cargo(root);
-        cargo.args(["test", "--release", "--workspace", "--no-fail-fast", "--manifest-path", manifest]);
+        if manifest.starts_with("examples") {
+            // The SDK is compiled there already.
+            cargo.env("CARGO_TARGET_DIR", root.join("guests/target"));
+        }
+        cargo.args(["test", "--release", "--workspace", "--no-fail-fast", "--manifest-path", &manifest]);
         cargo.env("FACESTREAM_SKIPS", &skips).env("FACESTREAM_ASSETS", crate::assets(root));
         if args.long {
             cargo.env("FACESTREAM_LONG", "1");

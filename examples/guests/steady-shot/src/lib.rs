@@ -1,0 +1,74 @@
+//! A scorer of one's own: of each track it keeps the picture in which the face looks straight into the camera and stands
+//! still, and gives it up when the track ends.
+
+use std::collections::BTreeMap;
+
+use facestream_guest::prelude::*;
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Faces that look further away are not kept: 1 is straight into the camera, 0 a profile.
+    min_frontality: f32,
+}
+
+impl Settings for Config {}
+
+pub struct SteadyShot {
+    config: Config,
+    best: BTreeMap<u64, Shot>,
+}
+
+impl Scorer for SteadyShot {
+    type Config = Config;
+    type State = ();
+    const SCHEMA: &'static str = "example.steady-shot/1";
+
+    fn new(config: Config, _camera: &Camera) -> Result<Self, GuestError> {
+        Ok(Self { config, best: BTreeMap::new() })
+    }
+
+    fn observe(
+        &mut self,
+        frame: &FrameInfo,
+        picture: &Frame<'_>,
+        detections: &[Detection],
+        tracks: &[Track],
+        ended: &[u64],
+    ) -> Result<Vec<Shot>, GuestError> {
+        for track in tracks.iter().filter(|t| t.phase == TrackPhase::Confirmed) {
+            let Some(face) = track.detection.and_then(|i| detections.get(i as usize)) else { continue };
+            let frontality = face.landmarks.map_or(0.0, |points| points.frontality());
+            let widths_a_second = track.velocity.x.hypot(track.velocity.y) / face.bbox.width.max(1.0);
+            let score = 100.0 * frontality / (1.0 + widths_a_second);
+            let better = self.best.get(&track.id).is_none_or(|held| score > held.score);
+            // The pixels stay with the host: a crop is a handle, and only a better one is asked for.
+            if frontality >= self.config.min_frontality
+                && better
+                && let Ok(quality) = picture.measure(face.bbox)
+                && let Ok(crop) = picture.crop(face.bbox, CropOptions { margin: 0.2, max_side: 0 })
+            {
+                self.best.insert(track.id, Shot::new(frame, track, face, crop, quality).scored(score));
+            }
+        }
+        Ok(ended.iter().filter_map(|id| self.best.remove(id)).map(|shot| shot.because(Reason::Ended)).collect())
+    }
+
+    fn flush(&mut self) -> Result<Vec<Shot>, GuestError> {
+        Ok(std::mem::take(&mut self.best).into_values().map(|shot| shot.because(Reason::Flushed)).collect())
+    }
+
+    fn save(&mut self) -> Result<((), Vec<Shot>), GuestError> {
+        Ok(((), std::mem::take(&mut self.best).into_values().collect()))
+    }
+
+    fn restore(&mut self, _state: Option<()>, shots: Vec<Shot>) -> Result<(), GuestError> {
+        self.best = shots.into_iter().map(|shot| (shot.track_id, shot)).collect();
+        Ok(())
+    }
+}
+
+facestream_guest::export_scorer!(SteadyShot);
+
+#[cfg(test)]
+mod tests;
