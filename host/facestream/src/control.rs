@@ -14,6 +14,8 @@ use facestream_core::event::Event;
 use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
 use facestream_guest_host::{GuestStore, StoreError, StoredGuest};
+use facestream_infer::InferError;
+use facestream_pipeline::models::ModelError;
 use facestream_pipeline::supervisor::SwapFailure;
 use facestream_pipeline::{StartError, Supervisor};
 use facestream_sink::Sinks;
@@ -45,10 +47,15 @@ fn start_error(error: StartError) -> ControlError {
         StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
         StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
         StartError::Invalid(text) => invalid("/detect_fps", text),
-        StartError::Model(error @ facestream_pipeline::models::ModelError::Unknown { .. }) => {
-            invalid("/model", error.to_string())
-        }
+        StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
         StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
+        // A file that can never run, as opposed to a library that is missing now.
+        StartError::Model(
+            ref error @ ModelError::Load {
+                source: InferError::NotOnnx { .. } | InferError::UnknownFamily { .. } | InferError::Unreadable { .. },
+                ..
+            },
+        ) => invalid("/model", error.to_string()),
         error @ (StartError::Busy(_) | StartError::Stopping) => ControlError::Unavailable(error.to_string()),
         error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
         error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),

@@ -148,7 +148,7 @@ impl Run<'_> {
                 bar.set_position(frames);
             });
             bar.finish_and_clear();
-            if !self.args.quiet {
+            if !self.args.quiet && (done.is_ok() || metrics.get(Counter::Decoded) > 0) {
                 eprintln!("{input}: {}", summary(&metrics));
             }
             done?;

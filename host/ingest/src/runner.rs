@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::backoff::{Backoff, Jitter, SystemJitter};
 use crate::config::IngestConfig;
@@ -88,7 +88,8 @@ pub fn spawn(
 ) -> IngestHandle {
     let (state_tx, state) = watch::channel(CameraState::Connecting { attempt: 1 });
     let (outlet, events) = Outlet::new(env.config.queue_access_units, metrics.clone());
-    let span = info_span!("ingest", camera = %spec.id);
+    // At error level, so that every line names its camera whatever the filter.
+    let span = tracing::error_span!("ingest", camera = %spec.id);
     let next_session = env.clock.wall_ns() / 1_000_000;
     let capture = CaptureClock::new(env.config.camera_clock_tolerance_ms.saturating_mul(1_000_000));
     let runner = Runner {

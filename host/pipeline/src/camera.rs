@@ -269,17 +269,10 @@ impl RunningCamera {
     }
 }
 
-/// Turns changes of state into events and log lines until the camera is gone.
+/// Turns changes of state into events until the camera is gone; ingest writes the log lines.
 async fn announce(camera: CameraId, mut state: watch::Receiver<CameraState>, events: broadcast::Sender<Event>) {
     while state.changed().await.is_ok() {
         let status = state.borrow_and_update().clone();
-        match &status {
-            CameraState::WaitingToRetry { reason, attempt, .. } => {
-                tracing::warn!(%camera, attempt, reason, "camera lost; will retry");
-            }
-            CameraState::Failed { reason } => tracing::error!(%camera, reason, "camera given up"),
-            other => tracing::info!(%camera, state = other.as_str(), "camera"),
-        }
         // No listener is no error.
         drop(events.send(Event::Camera { camera: camera.clone(), status }));
     }

@@ -20,14 +20,14 @@ pub enum ModelError {
         known: String,
     },
     /// It does not load.
-    #[error("model `{name}` ({path}) cannot be used: {source}")]
+    #[error("model `{name}` ({path}) cannot be used: {reason}")]
     Load {
         /// Its name.
         name: String,
         /// Its file.
         path: String,
         /// Why.
-        source: InferError,
+        reason: InferError,
     },
 }
 
@@ -112,9 +112,9 @@ impl Models {
                 entry.engine = Some((info, Arc::clone(&engine)));
                 Ok(engine)
             }
-            Err(source) => {
-                entry.problem = Some(source.to_string());
-                Err(ModelError::Load { name: name.to_owned(), path: path.display().to_string(), source })
+            Err(reason) => {
+                entry.problem = Some(reason.to_string());
+                Err(ModelError::Load { name: name.to_owned(), path: path.display().to_string(), reason })
             }
         }
     }

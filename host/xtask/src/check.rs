@@ -66,12 +66,12 @@ impl Check {
 }
 
 /// Every workspace of the repository, the host's first.
-fn workspaces(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn workspaces(root: &Path) -> Vec<PathBuf> {
     let mut found = vec![root.join("Cargo.toml"), root.join("guests/Cargo.toml")];
     let examples = std::fs::read_dir(root.join("examples/guests")).into_iter().flatten().flatten();
     found.extend(examples.map(|e| e.path().join("Cargo.toml")));
+    found[2..].sort();
     found.retain(|m| m.is_file());
-    found.sort();
     found
 }
 
