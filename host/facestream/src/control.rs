@@ -52,7 +52,7 @@ fn start_error(error: StartError) -> ControlError {
         // A file that can never run, as opposed to a library that is missing now.
         StartError::Model(
             ref error @ ModelError::Load {
-                source: InferError::NotOnnx { .. } | InferError::UnknownFamily { .. } | InferError::Unreadable { .. },
+                reason: InferError::NotOnnx { .. } | InferError::UnknownFamily { .. } | InferError::Unreadable { .. },
                 ..
             },
         ) => invalid("/model", error.to_string()),
