@@ -251,8 +251,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         Some(problem) => problem,
         None => match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => {
-                let allow = response.headers().get(header::ALLOW).and_then(|v| v.to_str().ok()).unwrap_or("others");
-                Problem::new(Kind::Method, format!("{place} is not possible; this address takes {allow}"))
+                // The router adds that header behind all layers, so its value cannot be told here.
+                Problem::new(Kind::Method, format!("{place} is not possible; the header `Allow` says what is"))
             }
             StatusCode::NOT_FOUND => {
                 Problem::new(Kind::NoRoute, format!("nothing at {place}; /docs lists what there is"))

@@ -56,7 +56,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
         api.start(id, url)?;
     }
 
-    let swap = watch(&api, &mut host, &mut cameras, args, &ids)?;
+    let swap = watch(&api, &mut host, &mut cameras, args, &ids, &assets(root).join("examples/steady-shot.wasm"))?;
 
     shell::say("stopping: POST /camera/stop, then the host");
     // Before the stop: a stopped camera is no longer listed.
@@ -87,6 +87,7 @@ fn watch(
     cameras: &mut Process,
     args: &Args,
     ids: &[String],
+    component: &Path,
 ) -> anyhow::Result<Option<serde_json::Value>> {
     let start = Instant::now();
     let end = start + Duration::from_secs(args.seconds);
@@ -98,8 +99,14 @@ fn watch(
         cameras.check()?;
         if swap.is_none() && Instant::now() >= half {
             let id = ids.get(1).or(ids.first()).context("there is at least one camera")?;
-            let answer = api.swap_scorer(id)?;
-            table.note(&format!("swapped the scorer of {id} while it runs: {answer}"));
+            // The example of the guests' guide, uploaded to the running host first.
+            api.upload("steady-shot", "0.1.0", &std::fs::read(component).context("the example scorer is missing")?)?;
+            let answer = api.swap_scorer(id, "steady-shot@0.1.0")?;
+            table.note(&format!(
+                "the scorer of {id} is now steady-shot: state carried over: {}, guests stood still for {} us",
+                answer["state"].as_str().unwrap_or("?"),
+                answer["pause_us"]
+            ));
             swap = Some(answer);
         }
         table.show(&api.cameras()?, start.elapsed());

@@ -182,7 +182,7 @@ fn placed(section: &str, message: &str, tree: &Tree<'_>) -> ConfigProblem {
         .filter_map(|(key, entry)| named(key).map(|at| (at, entry)))
         .min_by_key(|(at, _)| *at)
         .map(|(_, entry)| entry.source.clone());
-    let source = entry.unwrap_or(Source::Nowhere);
+    let source = entry.or_else(|| beside(section, &words, tree)).unwrap_or(Source::Nowhere);
     // Sections name their keys with or without their own name before; here it always stands, once.
     let bare =
         [section, section.trim_end_matches('s')].iter().find_map(|own| message.strip_prefix(*own)?.strip_prefix('.'));
@@ -192,6 +192,20 @@ fn placed(section: &str, message: &str, tree: &Tree<'_>) -> ConfigProblem {
         *name == section && matches!(keys, Schema::Table(keys) if keys.iter().any(|(key, _)| *key == first))
     }));
     if is_key { problem(source, "", format!("{section}.{message}")) } else { problem(source, section, message) }
+}
+
+/// A key that is missing has no line: the first of those that stand in the same section then.
+fn beside(section: &str, words: &[&str], tree: &Tree<'_>) -> Option<Source> {
+    let parents = words.iter().filter_map(|word| word.trim_end_matches('.').rsplit_once('.')).map(|(parent, _)| parent);
+    let own = parents.filter(|parent| parent.split('.').next() == Some(section));
+    let lines = own.flat_map(|parent| {
+        let within = move |key: &str| key.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        tree.iter().filter(move |(key, _)| within(&key.join("."))).filter_map(|(_, entry)| match entry.source {
+            Source::Line(line) => Some(line),
+            _ => None,
+        })
+    });
+    lines.min().map(Source::Line)
 }
 
 fn last_part(key: &str) -> &str {

@@ -171,6 +171,8 @@ fn an_empty_section_counts() {
     // Kafka is on as soon as its section is there; without a broker that is a mistake.
     let found = problems("[sinks.kafka]\n", &[]);
     assert!(found.iter().any(|p| p.contains("brokers")), "{found:?}");
+    // A key that is not there is told at the line of its section's first.
+    check("[log]\nlevel = \"info\"\n\n[sinks.kafka]\nlinger_ms = 5\n", &["5: sinks.kafka.brokers is empty"]);
 }
 
 /// The example with every setting switched on.

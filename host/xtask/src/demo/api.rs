@@ -49,10 +49,21 @@ impl Api {
         list(self.get("/api/v1/cameras")?, "cameras")
     }
 
-    /// Another scorer for a running camera: the one that keeps a picture every three seconds, with state carried over.
-    pub(super) fn swap_scorer(&self, camera: &str) -> anyhow::Result<Value> {
-        let path = format!("/api/v1/cameras/{camera}/guests/scorer");
-        self.send("PUT", &path, &json!({ "guest": "best-shot", "config": { "interval_ms": 3000 } }))
+    /// Uploads a component, as a team would its own.
+    pub(super) fn upload(&self, name: &str, version: &str, component: &[u8]) -> anyhow::Result<()> {
+        let path = format!("/api/v1/guests?name={name}&version={version}");
+        let request = self.agent.post(format!("{}{path}", self.base)).content_type("application/wasm");
+        let mut answer = request.send(component).with_context(|| format!("POST {path}"))?;
+        let status = answer.status();
+        if !status.is_success() {
+            bail!("POST {path}: {status}: {}", answer.body_mut().read_to_string()?);
+        }
+        Ok(())
+    }
+
+    /// Another scorer for a running camera, with what the old one holds.
+    pub(super) fn swap_scorer(&self, camera: &str, guest: &str) -> anyhow::Result<Value> {
+        self.send("PUT", &format!("/api/v1/cameras/{camera}/guests/scorer"), &json!({ "guest": guest }))
     }
 
     /// Waits until no sink has messages waiting, then gives what each accepted.
