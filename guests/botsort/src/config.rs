@@ -74,7 +74,7 @@ impl Default for BotsortConfig {
             keep_across_sessions: true,
             reference_fps: 30.0,
             max_tracks: 1024,
-            report: Report::Measured,
+            report: Report::Filtered,
         }
     }
 }

@@ -71,7 +71,7 @@ impl Default for BytetrackConfig {
             keep_across_sessions: true,
             reference_fps: 30.0,
             max_tracks: 1024,
-            report: Report::Measured,
+            report: Report::Filtered,
         }
     }
 }
