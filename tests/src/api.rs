@@ -29,7 +29,6 @@ impl Answer {
     /// # Panics
     /// When it has another status or no JSON.
     #[track_caller]
-    #[must_use]
     pub fn json(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))

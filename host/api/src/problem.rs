@@ -260,9 +260,5 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
             _ => return response,
         },
     };
-    let mut rendered = problem.render(id.map(|id| format!("urn:facestream:request:{}", id.0)));
-    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
-        rendered.headers_mut().insert(header::ALLOW, allow);
-    }
-    rendered
+    problem.render(id.map(|id| format!("urn:facestream:request:{}", id.0)))
 }

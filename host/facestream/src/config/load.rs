@@ -199,7 +199,8 @@ fn beside(section: &str, words: &[&str], tree: &Tree<'_>) -> Option<Source> {
     let parents = words.iter().filter_map(|word| word.trim_end_matches('.').rsplit_once('.')).map(|(parent, _)| parent);
     let own = parents.filter(|parent| parent.split('.').next() == Some(section));
     let lines = own.flat_map(|parent| {
-        let within = move |key: &str| key.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let within =
+            move |key: &str| key.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         tree.iter().filter(move |(key, _)| within(&key.join("."))).filter_map(|(_, entry)| match entry.source {
             Source::Line(line) => Some(line),
             _ => None,
