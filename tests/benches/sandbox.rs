@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use facestream_guest_host::GuestEngine;
+use facestream_guest_host::GuestComponent;
 use facestream_test_support::asset;
 use facestream_tests::{components, recordings};
 
@@ -47,8 +47,9 @@ impl Drop for Native {
     }
 }
 
-fn sandboxed(engine: &GuestEngine, component: &[u8], recording: &[recordings::Recorded]) -> f64 {
-    let mut guest = recordings::tracker(engine, component);
+/// As `facestream-native time` does: a fresh instance, the calls alone.
+fn sandboxed(component: &GuestComponent, recording: &[recordings::Recorded]) -> f64 {
+    let mut guest = recordings::tracker(component);
     let mut nanoseconds = 0.0;
     for f in recording {
         let began = Instant::now();
@@ -60,14 +61,15 @@ fn sandboxed(engine: &GuestEngine, component: &[u8], recording: &[recordings::Re
 }
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(40_usize);
+    let rounds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(200_usize);
     let program = recordings::native_program().unwrap_or_else(|e| panic!("{e}"));
     let dir = tempfile::tempdir().unwrap();
     let engine = recordings::engine();
-    let empty = components::tracker("(call $ok)");
+    let empty = recordings::compiled(&engine, &components::tracker("(call $ok)"));
     println!("microseconds a frame, median (best) of {rounds} rounds of 600 frames");
     for tracker in ["botsort", "bytetrack"] {
-        let component = std::fs::read(asset(&format!("guests/{tracker}.wasm")).unwrap()).unwrap();
+        let bytes = std::fs::read(asset(&format!("guests/{tracker}.wasm")).unwrap()).unwrap();
+        let component = recordings::compiled(&engine, &bytes);
         for (boxes, landmarks) in [(15, true), (60, false), (60, true)] {
             let recording = recordings::grid(boxes, 600, landmarks);
             let path = dir.path().join("recording.txt");
@@ -76,8 +78,8 @@ fn main() {
             let mut samples = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..rounds {
                 samples[0].push(native.round());
-                samples[1].push(sandboxed(&engine, &component, &recording));
-                samples[2].push(sandboxed(&engine, &empty, &recording));
+                samples[1].push(sandboxed(&component, &recording));
+                samples[2].push(sandboxed(&empty, &recording));
             }
             let [native, wasm, crossing] = samples.map(|mut s| {
                 s.sort_unstable_by(f64::total_cmp);

@@ -3,9 +3,9 @@
 //! Owns scenes made from numbers, the text form that `guests/native` reads, and the text in which answers are compared to
 //! the last bit. Must not know what a right answer is.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use facestream_core::{Affine, CameraId, Detection, FrameInfo, Landmarks, Point, Rect, Track, TrackPhase, TrackUpdate};
 use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine, GuestEnv, GuestLimits, Snapshot, TrackerGuest};
@@ -179,8 +179,7 @@ pub fn answer(update: &TrackUpdate) -> String {
 pub fn state(snapshot: &Snapshot) -> String {
     let mut out = format!("state {} ", snapshot.schema);
     for byte in &snapshot.data {
-        // Writing to a string cannot fail.
-        drop(write!(out, "{byte:02x}"));
+        out += &format!("{byte:02x}");
     }
     out + "\n"
 }
@@ -194,16 +193,24 @@ pub fn engine() -> GuestEngine {
     GuestEngine::new(&GuestConfig { max_instances: 8, ..GuestConfig::default() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A fresh, configured instance of a tracker component.
+/// A tracker component, compiled.
 ///
 /// # Panics
 /// When it is none.
 #[must_use]
-pub fn tracker(engine: &GuestEngine, component: &[u8]) -> TrackerGuest {
-    let component = GuestComponent::load(engine, component).unwrap_or_else(|e| panic!("{e}"));
+pub fn compiled(engine: &GuestEngine, component: &[u8]) -> Arc<GuestComponent> {
+    GuestComponent::load(engine, component).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A fresh, configured instance of it.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn tracker(component: &GuestComponent) -> TrackerGuest {
     let camera = CameraId::new("camera").unwrap_or_else(|e| panic!("{e}"));
     let env = GuestEnv { camera, guest: "measured".to_owned(), limits: GuestLimits::default() };
-    let mut guest = TrackerGuest::instantiate(&component, &env).unwrap_or_else(|e| panic!("{e}"));
+    let mut guest = TrackerGuest::instantiate(component, &env).unwrap_or_else(|e| panic!("{e}"));
     guest.configure(&serde_json::json!({})).unwrap_or_else(|e| panic!("{e}"));
     guest
 }

@@ -18,7 +18,8 @@ fn natively(tracker: &str, recording: &[Recorded]) -> String {
 
 fn sandboxed(component: &[u8], recording: &[Recorded]) -> String {
     let engine = recordings::engine();
-    let mut guest = recordings::tracker(&engine, component);
+    let component = recordings::compiled(&engine, component);
+    let mut guest = recordings::tracker(&component);
     let mut out = String::new();
     for f in recording {
         out += &recordings::answer(&guest.advance(&f.info, &f.detections, f.motion).unwrap());
@@ -26,7 +27,7 @@ fn sandboxed(component: &[u8], recording: &[Recorded]) -> String {
             let saved = guest.save().unwrap();
             out += &recordings::state(&saved);
             // A hot swap on the way: what was saved goes on in a fresh instance, natively in the old one.
-            guest = recordings::tracker(&engine, component);
+            guest = recordings::tracker(&component);
             guest.restore(&saved, &[]).unwrap();
         }
     }

@@ -84,7 +84,45 @@ struct Scratch {
     edges: Vec<Edge>,
     solver: Assignment,
     wide_cols: Vec<Rect>,
-    corners: Vec<[f32; 4]>,
+    blocks: Vec<Block>,
+}
+
+/// Boxes that are compared with another at once.
+const LANES: usize = 8;
+
+/// Corners of [`LANES`] boxes, coordinate by coordinate, so that the compiler makes vectors of them.
+///
+/// Nearly all pairs of a frame are apart, and four comparisons say so. Eight at once also pay a wasm engine's check of
+/// the deadline, which every turn of a loop has, once for eight.
+#[derive(Clone, Debug)]
+struct Block {
+    x1: [f32; LANES],
+    y1: [f32; LANES],
+    x2: [f32; LANES],
+    y2: [f32; LANES],
+}
+
+impl Block {
+    /// Of at most [`LANES`] boxes; the rest is filled with what meets nothing.
+    fn of(boxes: &[Rect]) -> Self {
+        let (low, high) = ([f32::NEG_INFINITY; LANES], [f32::INFINITY; LANES]);
+        let mut block = Self { x1: high, y1: high, x2: low, y2: low };
+        for (i, b) in boxes.iter().enumerate() {
+            [block.x1[i], block.y1[i], block.x2[i], block.y2[i]] = b.corners();
+        }
+        block
+    }
+
+    /// A bit for each box that overlaps the one with these corners.
+    #[inline]
+    fn meeting(&self, [x1, y1, x2, y2]: [f32; 4]) -> u32 {
+        let mut meeting = 0;
+        for i in 0..LANES {
+            let meets = (x1 < self.x2[i]) & (self.x1[i] < x2) & (y1 < self.y2[i]) & (self.y1[i] < y2);
+            meeting |= u32::from(meets) << i;
+        }
+        meeting
+    }
 }
 
 /// What a stage compares.
@@ -269,33 +307,33 @@ impl<M: Motion> Engine<M> {
             return;
         }
         s.wide_cols.clear();
-        s.corners.clear();
+        s.blocks.clear();
         s.edges.clear();
         let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
         s.wide_cols.extend(columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)));
-        s.corners.extend(s.wide_cols.iter().map(Rect::corners));
+        s.blocks.extend(s.wide_cols.chunks(LANES).map(Block::of));
         for (row, &track) in (0u32..).zip(&s.rows) {
             let track = &self.tracks[track as usize];
             let a = track.bbox.with_margin(margin);
-            let [ax1, ay1, ax2, ay2] = a.corners();
-            for (col, &[bx1, by1, bx2, by2]) in s.corners.iter().enumerate() {
-                // Nearly all pairs are apart: four comparisons without a branch between them say so, where an IoU would
-                // cost a wasm engine several times as much (its float min and max have rules for NaN to keep).
-                if !((ax1 < bx2) & (bx1 < ax2) & (ay1 < by2) & (by1 < ay2)) {
-                    continue;
-                }
-                let iou = a.iou(&s.wide_cols[col]);
-                let (detection, col) = (columns[col], col as u32);
-                let d = &detections[detection as usize];
-                let cost = match cost {
-                    Cost::Iou => 1.0 - iou,
-                    Cost::Fused => 1.0 - iou * d.confidence.min(1.0),
-                    // Widening hides that two boxes differ in size; a face does not double while hidden.
-                    Cost::Widened(_) if !similar_size(&track.bbox, &d.bbox) => continue,
-                    Cost::Widened(_) => 1.0 - iou,
-                };
-                if cost < limit && (!self.params.class_aware || track.class_id == d.class_id) {
-                    s.edges.push(Edge { row, col, cost });
+            let corners = a.corners();
+            for (n, block) in s.blocks.iter().enumerate() {
+                let mut meeting = block.meeting(corners);
+                while meeting != 0 {
+                    let col = n * LANES + meeting.trailing_zeros() as usize;
+                    meeting &= meeting - 1;
+                    let iou = a.iou(&s.wide_cols[col]);
+                    let (detection, col) = (columns[col], col as u32);
+                    let d = &detections[detection as usize];
+                    let cost = match cost {
+                        Cost::Iou => 1.0 - iou,
+                        Cost::Fused => 1.0 - iou * d.confidence.min(1.0),
+                        // Widening hides that two boxes differ in size; a face does not double while hidden.
+                        Cost::Widened(_) if !similar_size(&track.bbox, &d.bbox) => continue,
+                        Cost::Widened(_) => 1.0 - iou,
+                    };
+                    if cost < limit && (!self.params.class_aware || track.class_id == d.class_id) {
+                        s.edges.push(Edge { row, col, cost });
+                    }
                 }
             }
         }
