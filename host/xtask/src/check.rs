@@ -78,10 +78,10 @@ pub(crate) fn workspaces(root: &Path) -> Vec<PathBuf> {
 /// Licences, bans and sources. Advisories only where their database is there: closed machines cannot fetch it.
 fn deny(root: &Path) -> anyhow::Result<()> {
     let program = install_deny(root)?;
-    for manifest in [root.join("Cargo.toml"), root.join("guests/Cargo.toml")] {
+    for manifest in workspaces(root) {
         let mut deny = Command::new(&program);
-        deny.current_dir(root).arg("--manifest-path").arg(&manifest).args(["--offline", "check", "--config"]);
-        shell::run(deny.arg(root.join("deny.toml")).args(["licenses", "bans", "sources"]))?;
+        deny.current_dir(root).arg("--manifest-path").arg(&manifest).arg("--config").arg(root.join("deny.toml"));
+        shell::run(deny.args(["--offline", "check", "licenses", "bans", "sources"]))?;
     }
     Ok(())
 }
