@@ -103,7 +103,6 @@ fn requests_that_cannot_be_met_are_problems_and_change_nothing() {
     );
     let plain = host.api.send("POST", "/camera/start", "text/plain", b"{}").unwrap();
     plain.problem(415, "unsupported-media-type", &["application/json"]);
-    raw(&format!("{{\"camera_id\": \"{}\"}}", "x".repeat(2 << 20))).problem(413, "too-large", &[]);
 
     for url in ["http://127.0.0.1/x", "file:///etc/passwd", "rtsps://127.0.0.1/x", "nonsense", "rtsp://", ""] {
         start(json!({ "camera_id": "x", "rtsp_link": url })).problem(422, "invalid-request", &["/rtsp_link"]);

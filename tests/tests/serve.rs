@@ -110,8 +110,12 @@ fn cameras_deliver_both_topics_field_by_field_and_survive_a_restart() {
     }
     assert!(cameras.control().stats(0).unwrap().unauthorized >= 1, "the password was asked for");
     for camera in host.api.get("/api/v1/cameras").json(200)["cameras"].as_array().unwrap() {
-        // Frames analysed late give way to newer ones; nothing else may be lost on a sound network.
-        let lost: Vec<_> = camera["drops"].as_object().unwrap().keys().filter(|k| *k != "superseded").collect();
+        // Frames analysed late give way to newer ones, and a busy machine loses datagrams; over TCP nothing else may be
+        // lost.
+        let udp = camera["camera_id"] == names[2];
+        let fine: &[&str] = if udp { &["superseded", "packet-lost", "decode-error"] } else { &["superseded"] };
+        let lost: Vec<_> =
+            camera["drops"].as_object().unwrap().keys().filter(|k| !fine.contains(&k.as_str())).collect();
         assert!(lost.is_empty(), "{camera}");
     }
 
