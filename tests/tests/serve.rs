@@ -404,6 +404,38 @@ fn a_start_can_be_interrupted_and_asked_for_its_cameras() {
     host.stop();
 }
 
+#[test]
+fn a_camera_that_cannot_be_started_again_stays_wanted_until_it_is_stopped() {
+    let model = asset_or_skip!("models/yunet.onnx");
+    let home = tempfile::tempdir().unwrap();
+    let models = home.path().join("data/models");
+    std::fs::create_dir_all(&models).unwrap();
+    let own = models.join("own.onnx");
+    std::fs::copy(model, &own).unwrap();
+    let host = Host::start(home.path(), "");
+    host.start_camera("a", "rtsp://127.0.0.1:9/x", &json!({ "model": "own" }));
+    host.start_camera("b", "rtsp://127.0.0.1:9/x", &json!({}));
+    host.stop();
+
+    // Its model is gone for one run and back for the next.
+    std::fs::rename(&own, models.join("own.away")).unwrap();
+    let host = Host::start(home.path(), "");
+    assert_eq!(workers(&host), [("b".to_owned(), 2)]);
+    assert!(host.log().contains("no model `own`"), "the log says why");
+    host.stop();
+    std::fs::rename(models.join("own.away"), &own).unwrap();
+    let host = Host::start(home.path(), "");
+    assert_eq!(workers(&host), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    host.stop();
+
+    // Gone for good: it can be stopped although it does not run.
+    std::fs::remove_file(&own).unwrap();
+    let host = Host::start(home.path(), "");
+    assert_eq!(host.api.delete("/api/v1/cameras/a").status, 204);
+    host.api.delete("/api/v1/cameras/a").problem(404, "unknown-camera", &["a"]);
+    host.stop();
+}
+
 /// Samples of an OpenMetrics text by series; asserts its form.
 fn openmetrics(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("# EOF\n"), "an OpenMetrics text ends so");

@@ -21,6 +21,9 @@ const BUFFER_FRAMES: u64 = 50;
 
 type Corners = [f64; 4];
 
+/// The faces of each frame, and the size of the frames.
+type Truth = (Vec<Vec<Face>>, (f64, f64));
+
 struct Face {
     name: String,
     corners: Corners,
@@ -49,7 +52,7 @@ fn shown<'a>(faces: &'a [Face], corners: &Corners) -> Option<&'a Face> {
     best.filter(|f| iou(&f.corners, corners) >= 0.5)
 }
 
-fn truth() -> Option<(Vec<Vec<Face>>, (f64, f64))> {
+fn truth() -> Option<Truth> {
     let path = facestream_test_support::asset("clips/truth.json").ok()?;
     let text: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let size = (text["width"].as_f64().unwrap(), text["height"].as_f64().unwrap());
