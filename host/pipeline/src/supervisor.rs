@@ -319,8 +319,11 @@ impl Supervisor {
                 None => tokio::time::sleep(CHANGE_POLL).await,
             }
         };
-        // Another call may have stopped it meanwhile, which is what was asked for.
-        let Some(camera) = self.camera(id) else { return Ok(was) };
+        let Some(camera) = self.camera(id) else {
+            // It may be wanted without running, because it could not be started after a restart. Or another call has
+            // stopped it meanwhile, which is what was asked for.
+            return Ok(self.parts.wanted.remove(id)? || was);
+        };
         self.parts.wanted.remove(id)?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);

@@ -20,11 +20,11 @@ pub trait WantedStore: Send + Sync {
     /// # Errors
     /// When it could not be kept.
     fn put(&self, worker: WorkerId, spec: &CameraSpec) -> Result<(), WantedError>;
-    /// Forgets one; no error when it is not there.
+    /// Forgets one, and tells whether there was one.
     ///
     /// # Errors
     /// When the store could not be changed.
-    fn remove(&self, id: &CameraId) -> Result<(), WantedError>;
+    fn remove(&self, id: &CameraId) -> Result<bool, WantedError>;
     /// All of them, by worker id.
     ///
     /// # Errors
@@ -132,10 +132,9 @@ impl WantedStore for SqliteWanted {
         Ok(())
     }
 
-    fn remove(&self, id: &CameraId) -> Result<(), WantedError> {
+    fn remove(&self, id: &CameraId) -> Result<bool, WantedError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.execute("DELETE FROM cameras WHERE id = ?1", params![id.as_str()])?;
-        Ok(())
+        Ok(connection.execute("DELETE FROM cameras WHERE id = ?1", params![id.as_str()])? > 0)
     }
 
     fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError> {
@@ -194,7 +193,8 @@ mod tests {
         store.put(2, &spec("b")).unwrap();
         store.put(1, &spec("a")).unwrap();
         store.put(3, &spec("gone")).unwrap();
-        store.remove(&CameraId::new("gone").unwrap()).unwrap();
+        assert!(store.remove(&CameraId::new("gone").unwrap()).unwrap());
+        assert!(!store.remove(&CameraId::new("gone").unwrap()).unwrap(), "there is none any more");
         drop(store);
         let again = SqliteWanted::open(&path).unwrap();
         assert_eq!(again.all().unwrap(), [(1, spec("a")), (2, spec("b"))]);
