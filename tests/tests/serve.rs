@@ -390,7 +390,10 @@ fn a_start_can_be_interrupted_and_asked_for_its_cameras() {
         until("the start to be taken", || {
             let answer = host.api.post("/camera/start", &body(n));
             match answer.status {
-                200 => Ok(assert_eq!(answer.json(200)["worker_id"], n as u64 + 1)),
+                200 => {
+                    assert_eq!(answer.json(200)["worker_id"], n as u64 + 1);
+                    Ok(())
+                }
                 503 => Err(answer.text()),
                 _ => panic!("{}", answer.text()),
             }

@@ -105,10 +105,10 @@ pub struct RunArgs {
     /// Report detections from this score on; default: the model's own
     #[arg(long, value_name = "SCORE")]
     pub score_threshold: Option<f32>,
-    /// Stop after so many seconds (RTSP runs until interrupted otherwise)
+    /// Streams: stop after so many seconds; without it they run until interrupted
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
-    /// Configuration file, for its [infer], [guests] and [ingest] sections
+    /// Configuration file, for its sections infer, guests and ingest
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// No progress bar

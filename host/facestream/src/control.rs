@@ -190,11 +190,8 @@ impl Control for Host {
                 return Err(ControlError::GuestConflict(format!("`{reference}` comes with the host")));
             }
             let digest = guest.info.digest.to_string();
-            for camera in supervisor.statuses() {
-                if let Some(slot) = camera.slots.iter().find(|s| s.digest == digest) {
-                    let text = format!("`{reference}` is the {} of camera {}", slot.slot, camera.camera_id);
-                    return Err(ControlError::GuestConflict(text));
-                }
+            if let Some((camera, slot)) = supervisor.user_of(&digest) {
+                return Err(ControlError::GuestConflict(format!("`{reference}` is the {slot} of camera {camera}")));
             }
             store.remove(&reference).map_err(store_error)
         }))
@@ -234,9 +231,13 @@ impl Control for Host {
 
     fn not_ready(&self) -> Vec<String> {
         let models = self.supervisor.parts().models.statuses();
+        let missing = (!models.iter().any(|m| m.default)).then(|| {
+            let known: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+            format!("there is no model of the name in defaults.model; there are: {}", known.join(", "))
+        });
         let broken = models.into_iter().filter(|m| m.default).filter_map(|m| m.problem);
         let restoring = (!self.supervisor.restored()).then(|| "cameras of the last run are being started".to_owned());
-        broken.map(|p| format!("the default model cannot be used: {p}")).chain(restoring).collect()
+        broken.map(|p| format!("the default model cannot be used: {p}")).chain(missing).chain(restoring).collect()
     }
 
     fn metrics(&self) -> Vec<MetricFamily> {

@@ -1,6 +1,6 @@
 //! `facestream doctor`: what works on this machine, what does not, and what to do about it.
 //!
-//! Every check really uses the thing: a model is loaded and run, a guest is instantiated, a broker is asked.
+//! Every check really uses the thing: a model is loaded and tried, a guest is compiled and linked, a broker is asked.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -123,6 +123,11 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
     let statuses = models.statuses();
     if statuses.is_empty() {
         lines.push(("models".to_owned(), Bad("none found".to_owned(), "cargo xtask setup".to_owned())));
+    }
+    if !statuses.iter().any(|m| m.default) {
+        let wanted = &config.defaults.model;
+        let text = format!("`{wanted}`, the default, is neither a known model nor a file");
+        lines.push(("default model".to_owned(), Bad(text, "name one of those below in defaults.model".to_owned())));
     }
     for model in statuses {
         let verdict = match models.engine(Some(&model.name)) {

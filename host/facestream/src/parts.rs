@@ -65,5 +65,9 @@ pub(crate) fn models(config: &InferConfig, default: &str, data: Option<&Path>) -
     }
     let own = data.map(|dir| dir.join("models"));
     let folders: Vec<_> = std::iter::once(assets.models()).chain(own).collect();
-    Ok(Arc::new(Models::new(config, &folders, default)))
+    let models = Models::new(config, &folders, default);
+    if Path::new(default).is_file() {
+        models.add_file(Path::new(default));
+    }
+    Ok(Arc::new(models))
 }

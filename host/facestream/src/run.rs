@@ -3,9 +3,11 @@
 //! Files go one after the other at full speed and lose nothing; streams run together until they are interrupted.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{BufWriter, IsTerminal as _, LineWriter, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +70,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let streams = args.inputs.iter().filter(|i| i.contains("://")).count();
     ensure!(streams == 0 || streams == args.inputs.len(), "give either files or stream addresses, not both");
+    ensure!(streams > 0 || args.seconds.is_none(), "--seconds is for streams; files are analysed to their end");
+    ensure!(args.mot.is_none() || args.inputs.len() == 1, "--mot takes one input: its rows do not name a file");
 
     let (store, engine) = parts::guest_store(&config.guests, None)?;
     let guests = GuestsSpec {
@@ -85,7 +89,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let model =
         if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
     let lines: Box<dyn Write + Send> = match args.out.as_str() {
+        // What a camera sees now is to be read now; a file's lines are quicker in blocks.
+        "-" if streams > 0 || std::io::stdout().is_terminal() => Box::new(LineWriter::new(std::io::stdout())),
         "-" => Box::new(BufWriter::new(std::io::stdout())),
+        path if streams > 0 => {
+            Box::new(LineWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?))
+        }
         path => Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?)),
     };
     let mot: Option<Box<dyn Write + Send>> = match &args.mot {
@@ -115,6 +124,23 @@ fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
     Ok(SlotSpec { guest: guest.to_owned(), config })
 }
 
+/// Becomes true at SIGINT or SIGTERM, which do not end the process any more.
+fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&interrupted);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        crate::logging::Interrupts::catch()?
+    };
+    // Never joined: it waits for a signal as long as the process lives.
+    std::thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
+        runtime.block_on(interrupts.next());
+        set.store(true, Ordering::Relaxed);
+    })?;
+    Ok(interrupted)
+}
+
 impl Run<'_> {
     fn stage(&self, id: &CameraId, input: &str, metrics: &Arc<CameraMetrics>) -> anyhow::Result<Stage> {
         let guests = CameraGuests::new(id, self.set.clone(), &self.config.guests, Arc::clone(metrics))?;
@@ -135,28 +161,41 @@ impl Run<'_> {
             clock: Arc::clone(&self.clock),
             detect_fps: self.args.detect_fps,
         };
+        let interrupted = interrupts()?;
+        let failed = || self.output.lock().unwrap_or_else(PoisonError::into_inner).failed();
         for (n, input) in self.args.inputs.iter().enumerate() {
             let id = CameraId::new(&format!("input-{}", n + 1)).context("made of letters and digits")?;
             let metrics = Arc::new(CameraMetrics::default());
             let stage = self.stage(&id, input, &metrics)?;
             let bar = self.bar(input);
-            let output = Arc::clone(&self.output);
             let done = run.run(Path::new(input), stage, &metrics, &mut |frames, total| {
                 if let Some(total) = total {
                     bar.set_length(total.max(frames));
                 }
                 bar.set_position(frames);
+                if interrupted.load(Ordering::Relaxed) || failed() {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
             });
             bar.finish_and_clear();
             if !self.args.quiet && (done.is_ok() || metrics.get(Counter::Decoded) > 0) {
                 eprintln!("{input}: {}", summary(&metrics));
             }
             done?;
-            if output.lock().unwrap_or_else(PoisonError::into_inner).failed() {
+            ensure!(!interrupted.load(Ordering::Relaxed), "interrupted; what was analysed until then is written");
+            if failed() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Ends when nobody takes the lines any more.
+    async fn output_failed(&self) {
+        while !self.output.lock().unwrap_or_else(PoisonError::into_inner).failed() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     fn bar(&self, input: &str) -> ProgressBar {
@@ -214,6 +253,7 @@ impl Run<'_> {
             tokio::select! {
                 () = interrupts.next() => {}
                 () = tokio::time::sleep(limit) => {}
+                () = self.output_failed() => {}
             }
             for camera in &cameras {
                 camera.stop(Duration::from_millis(self.config.pipeline.drain_ms)).await;

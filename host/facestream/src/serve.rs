@@ -1,5 +1,6 @@
 //! `facestream serve`: the service from configuration to a clean stop.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupts = crate::logging::Interrupts::catch()?;
     // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
-    data_folder(&data)?;
+    let _lock = data_folder(&data)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (events, _) = broadcast::channel(EVENTS);
 
@@ -142,12 +143,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the data folder, readable by its owner only: it holds camera addresses with passwords.
-fn data_folder(path: &Path) -> anyhow::Result<()> {
+/// Makes the data folder, readable by its owner only (it holds camera addresses with passwords), and takes it for this
+/// process alone: two hosts would run the same cameras and write the same files. The lock goes with the process.
+fn data_folder(path: &Path) -> anyhow::Result<File> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("cannot make the data folder {} (server.data_dir, --data)", path.display()))
+        .with_context(|| format!("cannot make the data folder {} (server.data_dir, --data)", path.display()))?;
+    let lock = path.join(".lock");
+    let file = File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "the data folder {} is used by another facestream; stop it, or give this one its own (--data DIR)",
+            path.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", lock.display())),
+    }
 }

@@ -105,6 +105,8 @@ impl RunningCamera {
         };
 
         let cancel = CancellationToken::new();
+        // Until everything runs: without its decode thread a camera must not go on connecting.
+        let guard = cancel.clone().drop_guard();
         let ingest = facestream_ingest::spawn(Arc::clone(&shared.ingest), &spec, Arc::clone(&metrics), cancel.clone());
         let IngestHandle { events, state, .. } = ingest;
         let stream = Arc::new(Mutex::new(None));
@@ -128,6 +130,7 @@ impl RunningCamera {
             })
             .map_err(|source| SpawnError { camera: spec.id.clone(), source })?;
 
+        guard.disarm();
         tokio::spawn(announce(spec.id.clone(), state.clone(), shared.events.clone()));
         Ok(Arc::new(Self {
             id: spec.id.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Owns back-pressure from guests to the demuxer: every queue on the way waits. Same input, same output, bit for bit.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,8 @@ pub struct FileRun {
 }
 
 impl FileRun {
-    /// Analyses a file to its end. `progress` hears of every decoded frame and the estimated total.
+    /// Analyses a file to its end. `progress` hears of every decoded frame and the estimated total, and may break off;
+    /// then what was decoded is still handed over.
     ///
     /// # Errors
     /// See [`FileError`]. Guests are flushed also after an error, so that what was analysed is not lost.
@@ -64,7 +66,7 @@ impl FileRun {
         path: &Path,
         stage: Stage,
         metrics: &Arc<CameraMetrics>,
-        progress: &mut dyn FnMut(u64, Option<u64>),
+        progress: &mut dyn FnMut(u64, Option<u64>) -> ControlFlow<()>,
     ) -> Result<(), FileError> {
         let source = FileSource::open(path, &self.decode)?;
         let total = source.frame_count_estimate();
@@ -94,7 +96,9 @@ impl FileRun {
                     if selector.take(&frame.info) {
                         feed.offer(frame);
                     }
-                    progress(decoded, total);
+                    if progress(decoded, total).is_break() {
+                        break;
+                    }
                 }
                 Err(error) => outcome = Err(error.into()),
             }

@@ -54,6 +54,9 @@ pub struct Stage {
     clock: Arc<dyn Clock>,
     /// Media time of the latest frame and the host's time when it came.
     last_frame: Option<(u64, u64)>,
+    /// The latest time that guests were told, by frame or tick: it never goes back, also when a silent connection
+    /// delivers its backlog after ticks have run ahead.
+    told_ns: Option<u64>,
     status_at_ns: u64,
 }
 
@@ -75,6 +78,7 @@ impl Stage {
             metrics,
             clock,
             last_frame: None,
+            told_ns: None,
             status_at_ns: 0,
         }
     }
@@ -99,7 +103,7 @@ impl Stage {
         Arc::clone(&self.latest)
     }
 
-    /// The slots' status, at most [`STATUS_EVERY_NS`] old while frames come.
+    /// The slots' status, at most a quarter of a second old while frames come.
     #[must_use]
     pub fn slots(&self) -> Arc<Mutex<Vec<SlotStatus>>> {
         Arc::clone(&self.slots)
@@ -139,7 +143,11 @@ impl Stage {
 }
 
 impl Work for Stage {
-    fn frame(&mut self, frame: Frame, detections: Vec<Detection>) {
+    fn frame(&mut self, mut frame: Frame, detections: Vec<Detection>) {
+        if let Some(told) = self.told_ns {
+            frame.info.timestamp_ns = frame.info.timestamp_ns.max(told.saturating_add(1));
+        }
+        self.told_ns = Some(frame.info.timestamp_ns);
         let mut outcome = self.guests.process(&frame, &detections, None);
         let now = self.clock.monotonic_ns();
         self.last_frame = Some((frame.info.timestamp_ns, now));
@@ -159,7 +167,9 @@ impl Work for Stage {
         if let Some((media, host)) = self.last_frame {
             let silence = now_ns.saturating_sub(host);
             if silence >= SILENCE_NS {
-                let outcome = self.guests.tick(media.saturating_add(silence));
+                let time = media.saturating_add(silence);
+                self.told_ns = self.told_ns.max(Some(time));
+                let outcome = self.guests.tick(time);
                 self.hand_over(outcome);
             }
         }

@@ -20,7 +20,7 @@ use crate::camera::{RunningCamera, Shared, SpawnError};
 use crate::lane::LaneError;
 use crate::models::{ModelError, Models};
 use crate::stage::{Outlet, Stage};
-use crate::wanted::{WantedError, WantedStore};
+use crate::wanted::{Wanted, WantedError, WantedStore};
 
 /// How often a stop looks whether a start or stop of the same camera has ended.
 const CHANGE_POLL: Duration = Duration::from_millis(10);
@@ -196,7 +196,10 @@ impl Supervisor {
     }
 
     fn restore_all(&self) -> Result<usize, WantedError> {
-        let wanted = self.parts.wanted.all()?;
+        let Wanted { cameras: wanted, unreadable } = self.parts.wanted.all()?;
+        for error in unreadable {
+            tracing::error!(%error, "a wanted camera is left out; stop it (POST /camera/stop) and start it again");
+        }
         let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);
         self.next_worker.fetch_max(next, Ordering::Relaxed);
         // All are marked before the first one is started, and before a client may start any.
@@ -253,6 +256,7 @@ impl Supervisor {
             self.parts.runtime.spawn(async move { camera.stop(drain).await });
             return Err(error.into());
         }
+        // Also when the host began to stop meanwhile: `shutdown` waits for this change and stops what it finds then.
         self.write().insert(id, camera);
         Ok((worker, true))
     }
@@ -312,13 +316,7 @@ impl Supervisor {
     /// When the store could not forget it; then it still runs.
     pub async fn stop(&self, id: &CameraId) -> Result<bool, WantedError> {
         let was = self.camera(id).is_some();
-        // Whoever starts or stops it right now comes to an end soon.
-        let _changing = loop {
-            match self.change(id) {
-                Some(changing) => break changing,
-                None => tokio::time::sleep(CHANGE_POLL).await,
-            }
-        };
+        let _changing = self.change_later(id).await;
         let Some(camera) = self.camera(id) else {
             // It may be wanted without running, because it could not be started after a restart. Or another call has
             // stopped it meanwhile, which is what was asked for.
@@ -343,6 +341,16 @@ impl Supervisor {
         let refused = |error: SwapError| SwapFailure::Guest { unknown: false, reason: error.to_string() };
         // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
         let prepared = camera.factory().prepare(slot, guest).map_err(refused)?;
+        // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
+        let _changing = loop {
+            match self.change(id) {
+                Some(changing) => break changing,
+                None => std::thread::sleep(CHANGE_POLL),
+            }
+        };
+        if !self.camera(id).is_some_and(|now| Arc::ptr_eq(&now, &camera)) {
+            return Err(SwapFailure::UnknownCamera(id.clone()));
+        }
         let (answer, swapped) = crossbeam_channel::bounded(1);
         camera.lane().call(move |stage| {
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
@@ -360,6 +368,25 @@ impl Supervisor {
         camera.change_spec(|spec| *spec.guests.slot_mut(slot) = wanted.clone());
         self.parts.wanted.put(camera.worker(), &camera.spec())?;
         Ok(report)
+    }
+
+    /// The camera and slot that want a guest of this digest, running or not.
+    #[must_use]
+    pub fn user_of(&self, digest: &str) -> Option<(CameraId, SlotKind)> {
+        let resolves = |spec: &SlotSpec| {
+            self.parts.guests.resolve(&spec.guest).is_ok_and(|guest| guest.info.digest.to_string() == digest)
+        };
+        let running = self.statuses().into_iter().find_map(|camera| {
+            camera.slots.iter().find(|s| s.digest == digest).map(|s| (camera.camera_id.clone(), s.slot))
+        });
+        // A store that cannot be read has been logged; what runs is known without it.
+        running.or_else(|| {
+            let wanted = self.parts.wanted.all().map(|w| w.cameras).unwrap_or_default();
+            wanted.into_iter().find_map(|(_, spec)| {
+                let slot = SlotKind::ALL.into_iter().find(|&kind| resolves(spec.guests.slot(kind)))?;
+                Some((spec.id, slot))
+            })
+        })
     }
 
     /// One camera.
@@ -397,17 +424,37 @@ impl Supervisor {
         self.ticker.cancel();
     }
 
-    /// Stops all cameras at once and drains them; they stay wanted for the next start.
+    /// Stops all cameras at once and drains them; they stay wanted for the next start. Starts, stops and swaps that are
+    /// under way come to their end first: what they flush must reach the sinks.
     pub async fn shutdown(&self) {
         self.start_no_more();
         let drain = self.parts.shared.drain;
-        let stops = self.cameras().into_iter().map(|camera| async move { camera.stop(drain).await });
-        futures::future::join_all(stops).await;
+        // Once more after the changes have ended: a start that was past its check has added a camera by then.
+        for _ in 0..2 {
+            let stops = self.cameras().into_iter().map(|camera| async move {
+                let _changing = self.change_later(camera.id()).await;
+                camera.stop(drain).await;
+            });
+            futures::future::join_all(stops).await;
+            while !lock(&self.changing).is_empty() {
+                tokio::time::sleep(CHANGE_POLL).await;
+            }
+        }
         let left: u64 = self.cameras().iter().map(|c| c.metrics().drops(DropReason::ShutdownGrace)).sum();
         if left > 0 {
             tracing::warn!(left, "frames were still on their way when the grace period ran out");
         }
         self.write().clear();
+    }
+
+    /// Waits for whoever starts, stops or swaps this camera right now; all of these come to an end.
+    async fn change_later(&self, id: &CameraId) -> Changing<'_> {
+        loop {
+            match self.change(id) {
+                Some(changing) => return changing,
+                None => tokio::time::sleep(CHANGE_POLL).await,
+            }
+        }
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<CameraId, Arc<RunningCamera>>> {

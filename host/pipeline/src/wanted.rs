@@ -29,7 +29,16 @@ pub trait WantedStore: Send + Sync {
     ///
     /// # Errors
     /// When the store could not be read.
-    fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError>;
+    fn all(&self) -> Result<Wanted, WantedError>;
+}
+
+/// What a store holds.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Cameras, by worker id.
+    pub cameras: Vec<(WorkerId, CameraSpec)>,
+    /// Entries that this version cannot read: one of them must not keep the others from running.
+    pub unreadable: Vec<WantedError>,
 }
 
 /// The store of wanted cameras failed.
@@ -137,29 +146,35 @@ impl WantedStore for SqliteWanted {
         Ok(connection.execute("DELETE FROM cameras WHERE id = ?1", params![id.as_str()])? > 0)
     }
 
-    fn all(&self) -> Result<Vec<(WorkerId, CameraSpec)>, WantedError> {
+    fn all(&self) -> Result<Wanted, WantedError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut query = connection.prepare("SELECT id, worker_id, spec FROM cameras ORDER BY worker_id")?;
         let rows =
             query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?, r.get::<_, String>(2)?)))?;
-        let mut all = Vec::new();
+        let mut wanted = Wanted::default();
         for row in rows {
             let (id, worker, json) = row?;
-            let row: Row = serde_json::from_str(&json).map_err(|e| bad_row(&id, &e))?;
-            let spec = CameraSpec {
-                id: CameraId::new(&id).map_err(|e| bad_row(&id, &e))?,
-                url: SourceUrl::parse(&row.url).map_err(|e| bad_row(&id, &e))?,
-                transport: row.transport,
-                model: row.model,
-                detect_fps: row.detect_fps,
-                keyframes_only: row.keyframes_only,
-                max_attempts: row.max_attempts,
-                guests: row.guests,
-            };
-            all.push((worker.cast_unsigned(), spec));
+            match read(&id, &json) {
+                Ok(spec) => wanted.cameras.push((worker.cast_unsigned(), spec)),
+                Err(error) => wanted.unreadable.push(error),
+            }
         }
-        Ok(all)
+        Ok(wanted)
     }
+}
+
+fn read(id: &str, json: &str) -> Result<CameraSpec, WantedError> {
+    let row: Row = serde_json::from_str(json).map_err(|e| bad_row(id, &e))?;
+    Ok(CameraSpec {
+        id: CameraId::new(id).map_err(|e| bad_row(id, &e))?,
+        url: SourceUrl::parse(&row.url).map_err(|e| bad_row(id, &e))?,
+        transport: row.transport,
+        model: row.model,
+        detect_fps: row.detect_fps,
+        keyframes_only: row.keyframes_only,
+        max_attempts: row.max_attempts,
+        guests: row.guests,
+    })
 }
 
 fn bad_row(camera: &str, reason: &dyn std::fmt::Display) -> WantedError {
@@ -197,17 +212,20 @@ mod tests {
         assert!(!store.remove(&CameraId::new("gone").unwrap()).unwrap(), "there is none any more");
         drop(store);
         let again = SqliteWanted::open(&path).unwrap();
-        assert_eq!(again.all().unwrap(), [(1, spec("a")), (2, spec("b"))]);
+        assert_eq!(again.all().unwrap().cameras, [(1, spec("a")), (2, spec("b"))]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn a_row_of_another_version_is_named_and_shows_no_address() {
+    fn a_row_of_another_version_is_named_shows_no_address_and_stops_no_other() {
         let store = SqliteWanted::in_memory().unwrap();
+        store.put(2, &spec("good")).unwrap();
         let json = r#"{"url":"rtsp://u:secret@h/"}"#;
         let insert = "INSERT INTO cameras VALUES ('odd', 1, ?1)";
         store.connection.lock().unwrap().execute(insert, params![json]).unwrap();
-        let error = store.all().unwrap_err().to_string();
+        let wanted = store.all().unwrap();
+        assert_eq!(wanted.cameras, [(2, spec("good"))]);
+        let error = wanted.unreadable[0].to_string();
         assert!(error.contains("odd") && !error.contains("secret"), "{error}");
     }
 }

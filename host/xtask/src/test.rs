@@ -26,6 +26,11 @@ struct Tally {
 }
 
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
+    // Not to be mistaken for this run's, should it end early.
+    let summary_file = root.join("target/test-summary.txt");
+    if summary_file.exists() {
+        std::fs::remove_file(&summary_file)?;
+    }
     setup::run(root)?;
     shell::say("set-up: what the tests alone need");
     optional(root);
@@ -69,7 +74,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     let passed = tally.passed.saturating_sub(skipped);
     let summary = format!("{passed} passed, {} failed, {} skipped", tally.failed, skipped + tally.ignored);
     println!("{summary}");
-    std::fs::write(root.join("target/test-summary.txt"), &summary)?;
+    std::fs::write(&summary_file, &summary)?;
     if tally.failed > 0 || !broken.is_empty() {
         bail!("{} tests failed", tally.failed);
     }

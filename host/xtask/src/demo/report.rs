@@ -134,7 +134,12 @@ impl Summary {
             .filter(|s| s["kind"] != "jsonl")
             .map(|s| s["accepted"].as_u64().unwrap_or(0).saturating_sub(s["delivered"].as_u64().unwrap_or(0)))
             .sum();
-        summary.lost = accepted("jsonl").saturating_sub(summary.messages) + undelivered;
+        let given_up: u64 = sinks
+            .iter()
+            .filter_map(|s| s["lost"].as_object())
+            .flat_map(|lost| lost.values().filter_map(Value::as_u64).collect::<Vec<_>>())
+            .sum();
+        summary.lost = accepted("jsonl").saturating_sub(summary.messages).max(given_up) + undelivered;
         Ok(summary)
     }
 
