@@ -136,7 +136,7 @@ def numbers(scored):
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("scenes", type=pathlib.Path)
-    a.add_argument("--facestream", default="../../target/release/facestream")
+    a.add_argument("--facestream", default=str(pathlib.Path(__file__).parent / "../../target/release/facestream"))
     a.add_argument("--buffer", type=int, default=60, help="frames that a lost track lives")
     a.add_argument("--rounds", type=int, default=1, help="for speed; quality is the same in each")
     a.add_argument("--work", default="/tmp")
