@@ -515,6 +515,23 @@ fn a_full_disk_is_shown_and_what_was_accepted_is_written_when_there_is_room() {
 }
 
 #[test]
+fn a_data_folder_in_use_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    let host = Host::start(home.path(), "");
+    let ended = program::run(&["serve", "--listen", "127.0.0.1:0", "--data", text(&host.data())]);
+    ended.failed_with(&["used by another facestream", "--data"]);
+    host.stop();
+    // The lock goes with the process: the next one takes the same folder.
+    Host::start(home.path(), "").stop();
+}
+
+#[test]
+fn options_that_a_run_cannot_honour_are_refused() {
+    program::run(&["run", "a.mp4", "--seconds", "3"]).failed_with(&["--seconds", "streams"]);
+    program::run(&["run", "a.mp4", "b.mp4", "--mot", "x.txt"]).failed_with(&["--mot", "one input"]);
+}
+
+#[test]
 fn a_port_in_use_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
