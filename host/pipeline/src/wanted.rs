@@ -88,7 +88,8 @@ impl SqliteWanted {
     /// # Errors
     /// When it cannot be made, or is no database of ours.
     pub fn open(path: &Path) -> Result<Self, WantedError> {
-        use std::os::unix::fs::OpenOptionsExt as _;
+        use std::fs::Permissions;
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
         // Made before SQLite sees it, so that it is never readable by others, not even for a moment.
         std::fs::OpenOptions::new()
             .create(true)
@@ -96,6 +97,8 @@ impl SqliteWanted {
             .write(true)
             .mode(0o600)
             .open(path)
+            // A file that was there already, restored from a copy say, may have been open to others.
+            .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
             .map_err(|source| WantedError::Open { path: path.display().to_string(), source })?;
         Self::with(Connection::open(path)?)
     }
@@ -211,6 +214,7 @@ mod tests {
         assert!(store.remove(&CameraId::new("gone").unwrap()).unwrap());
         assert!(!store.remove(&CameraId::new("gone").unwrap()).unwrap(), "there is none any more");
         drop(store);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let again = SqliteWanted::open(&path).unwrap();
         assert_eq!(again.all().unwrap().cameras, [(1, spec("a")), (2, spec("b"))]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
