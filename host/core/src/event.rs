@@ -18,6 +18,16 @@ pub enum Event {
     GuestRestarted { camera: CameraId, slot: SlotKind, guest: String },
     /// A guest was replaced.
     GuestSwapped { camera: CameraId, report: SwapReport },
+    /// A new guest has passed its probation; the one before it is gone.
+    GuestConfirmed { camera: CameraId, slot: SlotKind, guest: String },
+    /// A new guest failed on probation; the one before it is back with its state.
+    GuestRolledBack { camera: CameraId, slot: SlotKind, guest: String, back_to: String, reason: String },
+    /// A guest failed too often: the built-in one stands in, or nothing does (`stand_in` is null).
+    GuestDegraded { camera: CameraId, slot: SlotKind, guest: String, stand_in: Option<String>, reason: String },
+    /// A guest that another stood in for works again.
+    GuestRecovered { camera: CameraId, slot: SlotKind, guest: String },
+    /// An instance whose memory had grown was made anew, state kept.
+    GuestRecycled { camera: CameraId, slot: SlotKind, guest: String, memory_bytes: u64 },
     /// A sink went from or to working order.
     Sink { sink: String, degraded: bool, reason: Option<String> },
 }

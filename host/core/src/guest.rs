@@ -1,8 +1,19 @@
 //! Slots of a camera and what is put into them.
+//!
+//! Owns the words: which guest a slot wants, with which settings and limits, how it is doing, what was changed. Must not
+//! know what a guest is made of.
+
+mod history;
+mod limits;
+mod status;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use history::{ChangeKind, ChangeOutcome, GuestRef, SlotChange};
+pub use limits::Limits;
+pub use status::{BudgetUse, ProbationStatus, SlotStatus, SwapCounts, SwapReport};
 
 /// The three places of a camera that a guest can fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,6 +78,48 @@ pub struct SlotSpec {
     /// Settings for the guest: a JSON object, empty when none.
     #[serde(default = "empty_object")]
     pub config: serde_json::Value,
+    /// Limits other than the host's own.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// What happens when the guest keeps failing.
+    #[serde(default, skip_serializing_if = "OnFailure::is_default")]
+    pub on_failure: OnFailure,
+}
+
+/// What happens to a slot whose guest fails again and again. A single failure is always answered by a fresh instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is made again, with growing waits, for ever.
+    #[default]
+    Restart,
+    /// The slot's built-in guest takes over, until the wanted one works again.
+    Fallback,
+    /// The slot stays empty until somebody changes it.
+    Drop,
+}
+
+impl OnFailure {
+    /// The name used in REST and configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Fallback => "fallback",
+            Self::Drop => "drop",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 fn empty_object() -> serde_json::Value {
@@ -74,10 +127,16 @@ fn empty_object() -> serde_json::Value {
 }
 
 impl SlotSpec {
-    /// A guest without settings.
+    /// A guest without settings, under the host's limits.
     #[must_use]
     pub fn named(guest: &str) -> Self {
-        Self { guest: guest.to_owned(), config: empty_object() }
+        Self::new(guest, empty_object())
+    }
+
+    /// A guest with settings (a JSON object), under the host's limits.
+    #[must_use]
+    pub fn new(guest: impl Into<String>, config: serde_json::Value) -> Self {
+        Self { guest: guest.into(), config, limits: Limits::default(), on_failure: OnFailure::default() }
     }
 }
 
@@ -122,46 +181,4 @@ impl GuestsSpec {
             SlotKind::Formatter => &mut self.formatter,
         }
     }
-}
-
-/// How a slot is doing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SlotStatus {
-    /// Which slot.
-    pub slot: SlotKind,
-    /// The reference that was asked for.
-    pub guest: String,
-    /// Digest of what runs, `sha256:<hex>`.
-    pub digest: String,
-    /// Settings in force.
-    pub config: serde_json::Value,
-    /// `running`, `restarting` (after a failure, waiting out its back-off) or `bypassed`.
-    pub state: &'static str,
-    /// Calls made to this slot's guests since the camera started.
-    pub calls: u64,
-    /// Mean microseconds a call.
-    pub mean_call_us: f64,
-    /// Failures by kind since the camera started: trap, deadline, invalid, refused.
-    pub failures: u64,
-    /// Instances made again after a failure.
-    pub restarts: u64,
-    /// Linear memory of the instance, bytes.
-    pub memory_bytes: u64,
-    /// The latest failure in words.
-    pub last_error: Option<String>,
-}
-
-/// How a swap went.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SwapReport {
-    /// Which slot.
-    pub slot: SlotKind,
-    /// Digest that ran before.
-    pub old_digest: String,
-    /// Digest that runs now.
-    pub new_digest: String,
-    /// What state came along: `private` (same schema), `neutral` or `none`.
-    pub state: &'static str,
-    /// How long the camera's guests stood still, microseconds.
-    pub pause_us: u64,
 }

@@ -53,7 +53,7 @@ pub(crate) fn slot_guest(
         GuestComponent::load(engine, &bytes).with_context(|| format!("{text} cannot be used"))?
     };
     anyhow::ensure!(component.kind() == kind, "`{text}` is a {}, not a {kind}", component.kind());
-    Ok(SlotGuest { reference: text.clone(), component, config: spec.config.clone(), limits: None })
+    Ok(SlotGuest::new(text, component, spec.config.clone()))
 }
 
 /// Models of the assets, and the library that runs them.

@@ -121,7 +121,7 @@ fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
     let config: serde_json::Value =
         serde_json::from_str(config).with_context(|| format!("--{kind}-config is no JSON: {config}"))?;
     ensure!(config.is_object(), "--{kind}-config takes a JSON object, e.g. '{{\"key\": 1}}'");
-    Ok(SlotSpec { guest: guest.to_owned(), config })
+    Ok(SlotSpec::new(guest, config))
 }
 
 /// Becomes true at SIGINT or SIGTERM, which do not end the process any more.

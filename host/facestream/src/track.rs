@@ -28,7 +28,7 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
 
     let (store, engine) = parts::guest_store(&GuestConfig::default(), None)?;
     let config = serde_json::from_str(&args.config).context("--config is no JSON")?;
-    let spec = SlotSpec { guest: args.guest.clone(), config };
+    let spec = SlotSpec::new(&args.guest, config);
     let guest = parts::slot_guest(&store, &engine, SlotKind::Tracker, &spec)?;
     let camera = CameraId::new("mot").context("a fixed name")?;
     let env = GuestEnv { camera, guest: guest.reference, limits: GuestConfig::default().limits };

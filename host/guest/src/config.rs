@@ -2,9 +2,14 @@
 //!
 //! Owns defaults and their checks. Must not read files or the environment.
 
+mod limits;
+
 use std::path::PathBuf;
 
+use facestream_core::guest::Limits;
 use serde::{Deserialize, Serialize};
+
+pub use limits::{GuestCeilings, GuestLimits};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -12,12 +17,17 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestConfig {
-    /// What one guest may use and return.
+    /// What one guest may use and return, where its camera does not ask for other limits.
     pub limits: GuestLimits,
+    /// How far a camera may lift the limits of a slot.
+    pub ceilings: GuestCeilings,
     /// What happens when a guest fails.
     pub restart: RestartConfig,
-    /// Guest instances that can live at once, over all cameras. A camera has three and a fourth for the moment of a
-    /// swap, so 150 cameras need 600. Each instance reserves address space (about 4 GiB, not memory) up front.
+    /// When a guest counts as failing again and again.
+    pub breaker: BreakerConfig,
+    /// Guest instances that can live at once, over all cameras. A camera has three, one more for each slot whose guest
+    /// is on probation, and two for the moment of a swap, so 150 cameras need 600 and more while guests are rolled out.
+    /// Each instance reserves address space (about 4 GiB, not memory) up front.
     pub max_instances: u32,
     /// Ceiling for `limits.max_memory_bytes`, of any slot. Address space only. Default 1 GiB.
     pub largest_memory_bytes: u64,
@@ -28,6 +38,12 @@ pub struct GuestConfig {
     pub cache_dir: Option<PathBuf>,
     /// A guest's state is saved after so many frames, so that a failure loses at most these. 0 never saves.
     pub save_every_frames: u32,
+    /// After a swap the old guest is kept for so many frames, and comes back with the state when the new one fails. 0: it
+    /// goes at once. A request may ask for another number.
+    pub probation_frames: u32,
+    /// An instance whose memory is above this share of its limit is made anew between two frames, state kept. Linear
+    /// memory never shrinks, so a guest that leaks or had one crowded minute would hold it for ever. 0: never.
+    pub recycle_above_percent: u32,
     /// After so long without a working tracker its tracks are ended by the host, so that later slots do not wait for ever.
     pub orphan_tracks_after_ms: u64,
 }
@@ -36,64 +52,17 @@ impl Default for GuestConfig {
     fn default() -> Self {
         Self {
             limits: GuestLimits::default(),
+            ceilings: GuestCeilings::default(),
             restart: RestartConfig::default(),
+            breaker: BreakerConfig::default(),
             max_instances: 1000,
             largest_memory_bytes: 1024 * MIB,
             max_component_bytes: 64 * MIB,
             cache_dir: None,
             save_every_frames: 25,
+            probation_frames: 50,
+            recycle_above_percent: 75,
             orphan_tracks_after_ms: 3_000,
-        }
-    }
-}
-
-/// What one guest may use and return.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GuestLimits {
-    /// Processor time one call may take.
-    pub deadline_ms: u32,
-    /// Time on the wall that one call may take, for a guest whose thread was kept waiting by others. At least
-    /// `deadline_ms`; the processor time decides on a machine that is not overloaded.
-    pub wall_deadline_ms: u32,
-    /// Time on the wall that instantiation and the first `configure` may take: start-up code of interpreted languages.
-    pub start_deadline_ms: u32,
-    /// All linear memories and tables of an instance together.
-    pub max_memory_bytes: u64,
-    /// Bytes of pictures that an instance holds as crops.
-    pub max_crop_bytes: u64,
-    /// Log lines a second; more are counted and left out.
-    pub max_log_lines_per_s: u32,
-    /// Bytes of one log line; more are cut off.
-    pub max_log_line_bytes: u32,
-    /// Live tracks that a tracker may return.
-    pub max_tracks: u32,
-    /// Shots that one call of a scorer may return, or hold in its neutral state.
-    pub max_shots: u32,
-    /// Messages that one call of a formatter may return.
-    pub max_messages: u32,
-    /// Bytes of one message's payload. Kafka's default for a whole message is 1,000,000 (librdkafka) to 1,048,588
-    /// (broker); the rest is room for key and headers.
-    pub max_message_bytes: u32,
-    /// Bytes of saved state.
-    pub max_state_bytes: u32,
-}
-
-impl Default for GuestLimits {
-    fn default() -> Self {
-        Self {
-            deadline_ms: 20,
-            wall_deadline_ms: 400,
-            start_deadline_ms: 2_000,
-            max_memory_bytes: 64 * MIB,
-            max_crop_bytes: 32 * MIB,
-            max_log_lines_per_s: 20,
-            max_log_line_bytes: 4096,
-            max_tracks: 4096,
-            max_shots: 512,
-            max_messages: 64,
-            max_message_bytes: 990_000,
-            max_state_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -118,11 +87,80 @@ impl Default for RestartConfig {
     }
 }
 
+/// When a guest counts as failing again and again, and what then happens to a slot with `on_failure` other than
+/// `restart`. Times are of the frame clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerConfig {
+    /// So many failures within `window_ms` open the breaker.
+    pub failures: u32,
+    /// The window.
+    pub window_ms: u64,
+    /// A guest that the built-in one stands in for is tried again after so long; doubles each time that it fails.
+    pub probe_after_ms: u64,
+    /// The longest wait.
+    pub max_probe_after_ms: u64,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 5, window_ms: 60_000, probe_after_ms: 30_000, max_probe_after_ms: 600_000 }
+    }
+}
+
 impl GuestConfig {
+    /// The limits of a slot that asks for some of its own.
+    ///
+    /// # Errors
+    /// Each limit that is above its ceiling, or makes no sense: its name and a sentence.
+    pub fn limits_for(&self, wanted: &Limits) -> Result<GuestLimits, Vec<(&'static str, String)>> {
+        let ceilings = self.ceiling();
+        let over = ceilings.exceeded_by(wanted);
+        if !over.is_empty() {
+            let tell = |(name, asked, most): (&'static str, u64, u64)| {
+                (name, format!("{asked} is above what this host allows, {most} (guests.ceilings.{name})"))
+            };
+            return Err(over.into_iter().map(tell).collect());
+        }
+        let mut limits = self.limits.with(wanted);
+        if wanted.wall_deadline_ms.is_none() {
+            limits.wall_deadline_ms = limits.wall_deadline_ms.max(limits.deadline_ms);
+        }
+        // The host's own are checked where they are read.
+        let given = |name: &str| wanted.given().any(|(given, _)| given == name);
+        let problems: Vec<_> = limits.problems().into_iter().filter(|(name, _)| given(name)).collect();
+        if problems.is_empty() { Ok(limits) } else { Err(problems) }
+    }
+
+    /// The same, for a camera that was accepted under other ceilings: what is above is cut down to them.
+    #[must_use]
+    pub fn limits_within(&self, wanted: &Limits) -> GuestLimits {
+        let mut limits = self.limits.with(&self.ceiling().cut(wanted));
+        limits.wall_deadline_ms = limits.wall_deadline_ms.max(limits.deadline_ms);
+        limits
+    }
+
+    /// What the host itself uses is always allowed, and no memory is larger than its place in the pool.
+    fn ceiling(&self) -> GuestCeilings {
+        let mut ceilings = self.ceilings.at_least(&self.limits);
+        ceilings.max_memory_bytes = ceilings.max_memory_bytes.min(self.largest_memory_bytes);
+        ceilings
+    }
+
     /// Every problem, in words that name the key.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         let mut problems = self.limits.validate("guests.limits");
+        if self.breaker.failures == 0 {
+            problems.push("guests.breaker.failures is 0; a breaker that is always open lets no guest run".to_owned());
+        }
+        if self.breaker.probe_after_ms > self.breaker.max_probe_after_ms {
+            problems.push("guests.breaker.probe_after_ms is above guests.breaker.max_probe_after_ms".to_owned());
+        }
+        if self.recycle_above_percent > 100 {
+            let percent = self.recycle_above_percent;
+            problems.push(format!("guests.recycle_above_percent is {percent}; it must be from 0 to 100"));
+        }
         if !(1..=20_000).contains(&self.max_instances) {
             problems.push(format!("guests.max_instances is {}; it must be from 1 to 20000", self.max_instances));
         }
@@ -150,42 +188,6 @@ impl GuestConfig {
     }
 }
 
-impl GuestLimits {
-    /// Every problem, each key prefixed by `section`.
-    #[must_use]
-    pub fn validate(&self, section: &str) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut positive = |name: &str, value: u64| {
-            if value == 0 {
-                problems.push(format!("{section}.{name} is 0; a guest could do nothing"));
-            }
-        };
-        positive("deadline_ms", self.deadline_ms.into());
-        positive("start_deadline_ms", self.start_deadline_ms.into());
-        positive("max_memory_bytes", self.max_memory_bytes);
-        positive("max_tracks", self.max_tracks.into());
-        positive("max_messages", self.max_messages.into());
-        positive("max_message_bytes", self.max_message_bytes.into());
-        if self.wall_deadline_ms < self.deadline_ms {
-            problems.push(format!(
-                "{section}.wall_deadline_ms ({}) is below {section}.deadline_ms ({})",
-                self.wall_deadline_ms, self.deadline_ms
-            ));
-        }
-        problems
-    }
-
-    /// Bytes that a guest may hand over in one call, all strings and lists together. Wasmtime counts them while it
-    /// reads, so that a list of a million strings that all lie on the same megabyte does not become a terabyte here.
-    #[must_use]
-    pub(crate) fn transfer_bytes(&self) -> usize {
-        let messages = u64::from(self.max_messages.min(16)) * u64::from(self.max_message_bytes);
-        let tracks = u64::from(self.max_tracks) * 256;
-        let all = messages + tracks + u64::from(self.max_state_bytes) + MIB;
-        usize::try_from(all).unwrap_or(usize::MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +209,28 @@ mod tests {
     fn an_unknown_key_is_an_error() {
         let error = serde_json::from_str::<GuestConfig>(r#"{"limits":{"deadline":20}}"#).unwrap_err();
         assert!(error.to_string().contains("deadline"), "{error}");
+    }
+
+    #[test]
+    fn a_slot_lowers_limits_freely_and_lifts_them_up_to_the_ceiling() {
+        let mut config = GuestConfig::default();
+        config.ceilings.deadline_ms = 100;
+        let ask = |deadline_ms, max_memory_bytes| Limits { deadline_ms, max_memory_bytes, ..Limits::default() };
+        let limits = config.limits_for(&ask(Some(5), None)).unwrap();
+        assert_eq!(limits, GuestLimits { deadline_ms: 5, ..GuestLimits::default() });
+        assert_eq!(config.limits_for(&ask(Some(100), None)).unwrap().deadline_ms, 100);
+        let refused = config.limits_for(&ask(Some(101), Some(1 << 60))).unwrap_err();
+        assert_eq!(refused.iter().map(|r| r.0).collect::<Vec<_>>(), ["deadline_ms", "max_memory_bytes"]);
+        assert!(refused[0].1.contains("guests.ceilings.deadline_ms"), "{refused:?}");
+        assert_eq!(config.limits_within(&ask(Some(101), None)).deadline_ms, 100);
+        // What the host gives to everybody is never too much.
+        config.limits.deadline_ms = 300;
+        config.limits.wall_deadline_ms = 400;
+        assert_eq!(config.limits_for(&ask(Some(300), None)).unwrap().deadline_ms, 300);
+        let refused = config.limits_for(&ask(Some(0), None)).unwrap_err();
+        assert_eq!(refused[0].0, "deadline_ms");
+        // The pool's places are the last word.
+        config.largest_memory_bytes = 128 * MIB;
+        assert!(config.limits_for(&ask(None, Some(129 * MIB))).is_err());
     }
 }

@@ -101,6 +101,16 @@ pub enum GuestFailure {
         /// The trap.
         text: String,
     },
+    /// Its calls used up what they may use within a second, all together.
+    #[error("the guest used more than its {limit} {what} a second (limits.{key})")]
+    Budget {
+        /// Of what.
+        what: &'static str,
+        /// The limit's name.
+        key: &'static str,
+        /// How much was allowed.
+        limit: u64,
+    },
     /// It returned nonsense.
     #[error("the guest returned something impossible: {0}")]
     Invalid(String),
@@ -113,17 +123,31 @@ pub enum GuestFailure {
 }
 
 impl GuestFailure {
-    /// One word for metrics: `trap`, `deadline`, `memory`, `invalid`, `refused`, `instantiate`.
+    /// Every answer of [`Self::kind`].
+    pub const KINDS: [&'static str; 7] = ["trap", "deadline", "memory", "budget", "invalid", "refused", "instantiate"];
+
+    /// One word for metrics, of [`Self::KINDS`].
     #[must_use]
     pub fn kind(&self) -> &'static str {
+        Self::KINDS[self.index()]
+    }
+
+    /// Place in [`Self::KINDS`].
+    pub(crate) fn index(&self) -> usize {
         match self {
-            Self::Trap(_) => "trap",
-            Self::Deadline { .. } => "deadline",
-            Self::Memory { .. } => "memory",
-            Self::Invalid(_) => "invalid",
-            Self::Refused(_) => "refused",
-            Self::Instantiate(_) => "instantiate",
+            Self::Trap(_) => 0,
+            Self::Deadline { .. } => 1,
+            Self::Memory { .. } => 2,
+            Self::Budget { .. } => 3,
+            Self::Invalid(_) => 4,
+            Self::Refused(_) => 5,
+            Self::Instantiate(_) => 6,
         }
+    }
+
+    /// Whether it only means that this form of state is not one that the guest reads.
+    pub(crate) fn is_unsupported_state(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::UnsupportedSnapshot(_)))
     }
 }
 
@@ -163,6 +187,24 @@ pub enum SwapError {
         guest: String,
         /// What happened.
         failure: GuestFailure,
+    },
+    /// The new guest failed on frames made up for it, in an instance of its own.
+    #[error(
+        "the new {slot} `{guest}` failed its self-test on made-up frames, so it was not let near the camera: {failure}"
+    )]
+    SelfTest {
+        /// Slot.
+        slot: SlotKind,
+        /// Reference asked for.
+        guest: String,
+        /// What happened.
+        failure: GuestFailure,
+    },
+    /// There is no guest before this one.
+    #[error("the {slot} has had no other guest before, so there is nothing to go back to")]
+    NothingBefore {
+        /// Slot.
+        slot: SlotKind,
     },
     /// The new guest failed to take over the state.
     #[error("the new {slot} `{guest}` could not take over the state, so the old one was put back: {failure}")]

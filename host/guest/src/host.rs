@@ -2,6 +2,7 @@
 //!
 //! Owns the per-instance budgets, handles and clocks. Must not know slots or what is done with results.
 
+pub(crate) mod budget;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod pixels;
@@ -34,6 +35,7 @@ pub(crate) struct GuestTime {
 pub(crate) struct HostState {
     pub(crate) memory: limits::MemoryLimiter,
     pub(crate) deadline: limits::Deadline,
+    pub(crate) budgets: budget::Budgets,
     pub(crate) table: ResourceTable,
     pub(crate) crops: CropBudget,
     pub(crate) log: log::GuestLog,
@@ -48,6 +50,7 @@ impl HostState {
         Self {
             memory: limits::MemoryLimiter::new(limits.max_memory_bytes),
             deadline: limits::Deadline::new(limits),
+            budgets: budget::Budgets::new(limits),
             table,
             crops: CropBudget { held: 0, limit: limits.max_crop_bytes },
             log: log::GuestLog::new(camera, slot, guest, limits, Instant::now()),

@@ -3,7 +3,9 @@
 //! Owns the store and the rule that an instance that failed is never called again. Must not know what a call means:
 //! `tracker`, `scorer` and `formatter` do.
 
-use facestream_core::guest::SlotKind;
+use std::time::Duration;
+
+use facestream_core::guest::{BudgetUse, SlotKind};
 use facestream_core::{CameraId, FrameInfo};
 use wasmtime::{Store, Trap};
 
@@ -36,6 +38,8 @@ pub struct CallStats {
     pub calls: u64,
     /// Nanoseconds on the wall in them.
     pub nanoseconds: u64,
+    /// Nanoseconds of processor time in them.
+    pub cpu_nanoseconds: u64,
 }
 
 /// A store with one instance in it.
@@ -63,6 +67,11 @@ impl Sandbox {
         Self { store, digest: *component.digest(), env: env.clone(), dead: false, stats: CallStats::default() }
     }
 
+    /// Name under which its log lines appear.
+    pub(crate) fn name(&self) -> &str {
+        &self.env.guest
+    }
+
     pub(crate) fn limits(&self) -> &GuestLimits {
         &self.env.limits
     }
@@ -81,6 +90,16 @@ impl Sandbox {
     pub(crate) fn log_lines(&self) -> (u64, u64) {
         let log = &self.store.data().log;
         (log.written, log.left_out)
+    }
+
+    /// The most that was used within a second so far.
+    pub(crate) fn busiest_second(&self) -> BudgetUse {
+        self.store.data().budgets.busiest()
+    }
+
+    /// Goes on with the second that another instance of the same guest began.
+    pub(crate) fn inherit_budgets(&mut self, from: &Self) {
+        self.store.data_mut().budgets.inherit(&from.store.data().budgets);
     }
 
     /// Sets the time that the guest's clocks show in the next calls.
@@ -147,18 +166,34 @@ impl Sandbox {
         }
         let state = self.store.data_mut();
         state.memory.denied = false;
+        state.budgets.begin(state.time.monotonic_ns);
         let ticks = state.deadline.begin(kind);
         self.store.set_epoch_deadline(ticks);
         let result = f(&mut self.store);
-        let state = self.store.data();
-        let elapsed = u64::try_from(state.deadline.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let state = self.store.data_mut();
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = nanoseconds(state.deadline.elapsed());
+        let cpu = nanoseconds(state.deadline.cpu_used());
+        if kind == CallKind::Frame {
+            state.budgets.cpu(cpu / 1000);
+        }
+        let over = state.budgets.over();
         self.stats.calls += 1;
         self.stats.nanoseconds = self.stats.nanoseconds.saturating_add(elapsed);
-        result.map_err(|e| {
-            // After a trap the instance's memory is in an unknown state; wasmtime would refuse to enter it too.
-            self.dead = true;
-            self.failure(&e)
-        })
+        self.stats.cpu_nanoseconds = self.stats.cpu_nanoseconds.saturating_add(cpu);
+        match (result, over) {
+            (Ok(answer), None) => Ok(answer),
+            (Ok(_), Some(over)) => {
+                // Also when it answered in the end: what is above the budget is not to pay.
+                self.dead = true;
+                Err(over)
+            }
+            (Err(e), _) => {
+                // After a trap the instance's memory is in an unknown state; wasmtime would refuse to enter it too.
+                self.dead = true;
+                Err(self.failure(&e))
+            }
+        }
     }
 
     fn failure(&self, error: &wasmtime::Error) -> GuestFailure {
@@ -166,6 +201,9 @@ impl Sandbox {
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             let (deadline_ms, wall_deadline_ms) = state.deadline.allowed_ms();
             return GuestFailure::Deadline { deadline_ms, wall_deadline_ms };
+        }
+        if let Some(over) = state.budgets.over() {
+            return over;
         }
         let text = text_of(error);
         if state.memory.denied {

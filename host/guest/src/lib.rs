@@ -31,7 +31,7 @@ mod tracker;
 mod validate;
 
 pub use component::{ComponentInfo, GuestComponent, WIT_VERSIONS, inspect};
-pub use config::{GuestConfig, GuestLimits, RestartConfig};
+pub use config::{BreakerConfig, GuestCeilings, GuestConfig, GuestLimits, RestartConfig};
 pub use convert::Snapshot;
 pub use digest::Digest;
 pub use engine::GuestEngine;

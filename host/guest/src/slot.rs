@@ -1,157 +1,76 @@
 //! One slot of a camera: the component that fills it, its instance, its failures and restarts.
 //!
-//! Owns when an instance is made again (back-off on the frame clock) and the numbers of its status. Must not know what
-//! the guests of different slots do: `slots` does.
+//! Owns when an instance is made, given up and made again, who fills the slot while a guest fails again and again, and
+//! the numbers of its status. Every call of a frame's path goes through [`Slot::call`]. Must not know what the guests of
+//! different slots do: `slots` does.
 
-use std::sync::Arc;
+mod backoff;
+mod guest;
+mod probation;
+mod standing;
+mod status;
 
 use facestream_core::event::Event;
-use facestream_core::guest::{SlotKind, SlotStatus};
+use facestream_core::guest::SlotKind;
 use facestream_core::{CameraId, FrameInfo};
-use serde_json::Value;
 
-use crate::component::GuestComponent;
-use crate::config::{GuestLimits, RestartConfig};
+use crate::config::GuestConfig;
 use crate::error::{GuestFailure, one_line};
-use crate::formatter::FormatterGuest;
-use crate::instance::{CallStats, GuestEnv, Sandbox};
-use crate::scorer::ScorerGuest;
-use crate::tracker::TrackerGuest;
+use backoff::{Backoff, Breaker};
+use status::Totals;
+
+pub(crate) use guest::{Filling, Guest};
+pub(crate) use probation::{Entry, Probation, RolledBack};
+pub(crate) use standing::Standing;
 
 /// Refusals in a row after which a guest counts as failed: it answers, but never with a result.
 const MAX_REFUSALS: u32 = 5;
-
-/// What the three kinds of instance have in common.
-pub(crate) trait Guest: Sized {
-    fn start(component: &GuestComponent, env: &GuestEnv, config: &Value) -> Result<Self, GuestFailure>;
-    fn sandbox(&self) -> &Sandbox;
-    fn sandbox_mut(&mut self) -> &mut Sandbox;
-}
-
-macro_rules! guest {
-    ($type:ty) => {
-        impl $type {
-            /// Calls made and time in them.
-            #[must_use]
-            pub fn call_stats(&self) -> CallStats {
-                self.sandbox.stats
-            }
-
-            /// Bytes of memories and tables.
-            #[must_use]
-            pub fn memory_bytes(&self) -> u64 {
-                self.sandbox.memory_bytes()
-            }
-
-            /// Bytes of pictures that the guest holds as crops.
-            #[must_use]
-            pub fn crop_bytes(&self) -> u64 {
-                self.sandbox.crop_bytes()
-            }
-
-            /// Log lines of the guest: written, left out.
-            #[must_use]
-            pub fn log_lines(&self) -> (u64, u64) {
-                self.sandbox.log_lines()
-            }
-        }
-
-        impl Guest for $type {
-            fn start(component: &GuestComponent, env: &GuestEnv, config: &Value) -> Result<Self, GuestFailure> {
-                let mut guest = Self::instantiate(component, env)?;
-                guest.configure(config)?;
-                Ok(guest)
-            }
-            fn sandbox(&self) -> &Sandbox {
-                &self.sandbox
-            }
-            fn sandbox_mut(&mut self) -> &mut Sandbox {
-                &mut self.sandbox
-            }
-        }
-    };
-}
-guest!(TrackerGuest);
-guest!(ScorerGuest);
-guest!(FormatterGuest);
-
-/// A component with its settings: what a slot is to run.
-#[derive(Clone, Debug)]
-pub(crate) struct Filling {
-    pub(crate) reference: String,
-    pub(crate) component: Arc<GuestComponent>,
-    pub(crate) config: Value,
-    pub(crate) limits: GuestLimits,
-}
-
-impl Filling {
-    pub(crate) fn env(&self, camera: &CameraId) -> GuestEnv {
-        GuestEnv { camera: camera.clone(), guest: self.reference.clone(), limits: self.limits.clone() }
-    }
-}
-
-/// Waits between restarts, on the frame clock.
-#[derive(Debug)]
-struct Backoff {
-    config: RestartConfig,
-    streak: u32,
-    last_failure_ns: Option<u64>,
-    next_try_ns: u64,
-}
-
-impl Backoff {
-    fn failed(&mut self, now_ns: u64) {
-        let stable = self.config.stable_after_ms.saturating_mul(1_000_000);
-        if self.last_failure_ns.is_none_or(|last| now_ns.saturating_sub(last) >= stable) {
-            self.streak = 0;
-        }
-        let wait_ms = match self.streak {
-            0 => 0,
-            n => self.config.backoff_ms.saturating_mul(1 << (n - 1).min(32)).min(self.config.max_backoff_ms),
-        };
-        self.streak = self.streak.saturating_add(1);
-        self.last_failure_ns = Some(now_ns);
-        self.next_try_ns = now_ns.saturating_add(wait_ms.saturating_mul(1_000_000));
-    }
-}
-
-/// Totals since the camera started.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    calls: u64,
-    nanoseconds: u64,
-    failures: u64,
-    restarts: u64,
-}
 
 /// One slot.
 #[derive(Debug)]
 pub(crate) struct Slot<G> {
     kind: SlotKind,
     camera: CameraId,
+    /// What runs, or is about to be made again.
     pub(crate) filling: Filling,
     guest: Option<G>,
+    standing: Standing,
+    probation: Option<Probation<G>>,
     backoff: Backoff,
+    breaker: Breaker,
+    recycle_percent: u32,
+    /// Memory above which the instance is made anew.
+    recycle_above: u64,
     refusals: u32,
     totals: Totals,
     last_error: Option<String>,
+    /// The latest time on the frame clock that the slot heard of.
+    now_ns: u64,
     /// Frame clock of the first failure since a call last went well: restarts alone do not count as being back.
     down_since_ns: Option<u64>,
 }
 
 impl<G: Guest> Slot<G> {
-    pub(crate) fn new(kind: SlotKind, camera: &CameraId, filling: Filling, guest: G, restart: &RestartConfig) -> Self {
-        Self {
+    pub(crate) fn new(kind: SlotKind, camera: &CameraId, filling: Filling, guest: G, config: &GuestConfig) -> Self {
+        let mut slot = Self {
             kind,
             camera: camera.clone(),
             filling,
-            guest: Some(guest),
-            backoff: Backoff { config: restart.clone(), streak: 0, last_failure_ns: None, next_try_ns: 0 },
+            guest: None,
+            standing: Standing::Wanted,
+            probation: None,
+            backoff: Backoff::new(&config.restart),
+            breaker: Breaker::new(&config.breaker),
+            recycle_percent: config.recycle_above_percent,
+            recycle_above: u64::MAX,
             refusals: 0,
             totals: Totals::default(),
             last_error: None,
+            now_ns: 0,
             down_since_ns: None,
-        }
+        };
+        slot.place(guest);
+        slot
     }
 
     /// The instance, if it runs.
@@ -172,12 +91,12 @@ impl<G: Guest> Slot<G> {
         events: &mut Vec<Event>,
         revive: impl FnOnce(&mut G) -> Result<(), GuestFailure>,
     ) -> Option<&mut G> {
+        self.now_ns = self.now_ns.max(now_ns);
         if self.guest.is_none() {
-            if now_ns < self.backoff.next_try_ns {
+            if matches!(self.standing, Standing::Dropped) || !self.backoff.is_due(now_ns) {
                 return None;
             }
-            let env = self.filling.env(&self.camera);
-            let start = || G::start(&self.filling.component, &env, &self.filling.config);
+            let start = || self.filling.start::<G>(&self.camera);
             let started = start().and_then(|mut guest| match revive(&mut guest) {
                 Ok(()) => Ok(guest),
                 Err(failure) => {
@@ -188,7 +107,7 @@ impl<G: Guest> Slot<G> {
             });
             match started {
                 Ok(guest) => {
-                    self.guest = Some(guest);
+                    self.place(guest);
                     self.refusals = 0;
                     self.totals.restarts += 1;
                     tracing::info!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, "guest restarted");
@@ -204,13 +123,20 @@ impl<G: Guest> Slot<G> {
         self.guest.as_mut()
     }
 
-    /// Takes the answer of a call: a failure is counted and, unless it was a refusal that may pass, ends the instance.
-    pub(crate) fn settle<T>(
+    /// Calls the instance on a frame's path and takes its answer; nothing when it is away or fails. The one place where
+    /// that happens.
+    pub(crate) fn call<T>(
         &mut self,
-        answer: Result<T, GuestFailure>,
         now_ns: u64,
         events: &mut Vec<Event>,
+        call: impl FnOnce(&mut G) -> Result<T, GuestFailure>,
     ) -> Option<T> {
+        let answer = call(self.guest.as_mut()?);
+        self.settle(answer, now_ns, events)
+    }
+
+    /// Takes the answer of a call: a failure is counted and, unless it was a refusal that may pass, ends the instance.
+    fn settle<T>(&mut self, answer: Result<T, GuestFailure>, now_ns: u64, events: &mut Vec<Event>) -> Option<T> {
         match answer {
             Ok(value) => {
                 self.refusals = 0;
@@ -219,7 +145,7 @@ impl<G: Guest> Slot<G> {
             }
             Err(failure @ GuestFailure::Refused(_)) if self.refusals + 1 < MAX_REFUSALS => {
                 self.refusals += 1;
-                self.totals.failures += 1;
+                self.totals.failed(&failure);
                 tracing::warn!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, %failure, "guest refused a call");
                 self.last_error = Some(one_line(&failure.to_string(), 1024));
                 None
@@ -231,12 +157,13 @@ impl<G: Guest> Slot<G> {
         }
     }
 
-    /// Ends the instance because of a failure.
+    /// Ends the instance because of a failure. What comes next: on probation the guest before it (see
+    /// [`Self::roll_back`]); else a fresh instance after a while, unless this failure was one too many.
     pub(crate) fn failed(&mut self, failure: &GuestFailure, now_ns: u64, events: &mut Vec<Event>) {
+        self.now_ns = self.now_ns.max(now_ns);
         self.retire();
-        self.totals.failures += 1;
+        self.totals.failed(failure);
         self.down_since_ns.get_or_insert(now_ns);
-        self.backoff.failed(now_ns);
         let reason = failure.to_string();
         tracing::warn!(
             camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, kind = failure.kind(), failures = self.totals.failures,
@@ -248,35 +175,73 @@ impl<G: Guest> Slot<G> {
             camera: self.camera.clone(),
             slot: self.kind,
             guest: self.filling.reference.clone(),
-            reason,
+            reason: reason.clone(),
         });
+        if let Some(probation) = &mut self.probation {
+            probation.failure = Some(reason);
+            return;
+        }
+        self.backoff.failed(now_ns);
+        if matches!(self.standing, Standing::Wanted) && self.breaker.failed(now_ns) {
+            self.degrade(reason, events);
+        }
     }
 
     /// Takes the instance out, its numbers into the totals.
     pub(crate) fn retire(&mut self) -> Option<G> {
-        let guest = self.guest.take()?;
-        let stats = guest.sandbox().stats;
-        self.totals.calls += stats.calls;
-        self.totals.nanoseconds = self.totals.nanoseconds.saturating_add(stats.nanoseconds);
+        let mut guest = self.guest.take()?;
+        self.totals.add(&std::mem::take(&mut guest.sandbox_mut().stats));
+        self.totals.busiest(guest.sandbox().busiest_second());
         Some(guest)
     }
 
-    /// Puts an instance back that [`Self::retire`] took out.
-    pub(crate) fn put_back(&mut self, mut guest: G) {
-        guest.sandbox_mut().stats = CallStats::default();
+    fn place(&mut self, guest: G) {
+        let (memory, limit) = (guest.sandbox().memory_bytes(), guest.sandbox().limits().max_memory_bytes);
+        self.recycle_above = match self.recycle_percent {
+            0 => u64::MAX,
+            // A guest that needs much from the start is not made anew at every frame: half of what is left is room to grow.
+            percent => (limit / 100 * u64::from(percent)).max(memory + limit.saturating_sub(memory) / 2),
+        };
         self.guest = Some(guest);
     }
 
-    /// Another component or configuration runs from now on.
-    pub(crate) fn install(&mut self, filling: Filling, guest: G) {
-        self.filling = filling;
-        self.put_back(guest);
-        self.backoff.streak = 0;
-        self.backoff.last_failure_ns = None;
-        self.backoff.next_try_ns = 0;
+    /// Failures of another guest are not this one's.
+    fn start_over(&mut self) {
+        self.backoff.reset();
+        self.breaker.reset();
         self.refusals = 0;
         self.last_error = None;
         self.down_since_ns = None;
+    }
+
+    /// The same guest goes on in a fresh instance.
+    pub(crate) fn recycled(&mut self, mut guest: G) {
+        if let Some(old) = self.retire() {
+            guest.sandbox_mut().inherit_budgets(old.sandbox());
+        }
+        self.place(guest);
+        self.totals.recycles += 1;
+    }
+
+    /// Whether the instance has grown so much that it is to be made anew.
+    pub(crate) fn wants_recycling(&self) -> bool {
+        self.probation.is_none() && self.guest.as_ref().is_some_and(|g| g.sandbox().memory_bytes() > self.recycle_above)
+    }
+
+    /// It cannot be made anew without losing its state: not tried again.
+    pub(crate) fn recycle_no_more(&mut self) {
+        self.recycle_above = u64::MAX;
+    }
+
+    /// The running guest has taken new settings.
+    pub(crate) fn reconfigured(&mut self, config: serde_json::Value) {
+        self.filling.config = config;
+        self.totals.swaps.reconfigured += 1;
+    }
+
+    /// Gives the instance up without a failure: a fresh one is made when it is next needed.
+    pub(crate) fn discard(&mut self) {
+        drop(self.retire());
     }
 
     /// Sets the guest's clocks.
@@ -284,44 +249,5 @@ impl<G: Guest> Slot<G> {
         if let Some(guest) = &mut self.guest {
             guest.sandbox_mut().set_time(frame);
         }
-    }
-
-    pub(crate) fn status(&self) -> SlotStatus {
-        let stats = self.guest.as_ref().map(|g| g.sandbox().stats).unwrap_or_default();
-        let calls = self.totals.calls + stats.calls;
-        let nanoseconds = self.totals.nanoseconds.saturating_add(stats.nanoseconds);
-        SlotStatus {
-            slot: self.kind,
-            guest: self.filling.reference.clone(),
-            digest: self.filling.component.digest().to_string(),
-            config: self.filling.config.clone(),
-            state: if self.guest.is_some() { "running" } else { "restarting" },
-            calls,
-            mean_call_us: if calls == 0 { 0.0 } else { nanoseconds as f64 / calls as f64 / 1000.0 },
-            failures: self.totals.failures,
-            restarts: self.totals.restarts,
-            memory_bytes: self.guest.as_ref().map_or(0, |g| g.sandbox().memory_bytes()),
-            last_error: self.last_error.clone(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_restart_is_at_once_and_later_ones_wait_longer_and_longer() {
-        let config = RestartConfig { backoff_ms: 1_000, max_backoff_ms: 3_000, stable_after_ms: 60_000 };
-        let mut backoff = Backoff { config, streak: 0, last_failure_ns: None, next_try_ns: 0 };
-        let second = 1_000_000_000;
-        let mut now = 10 * second;
-        for wait in [0, 1, 2, 3, 3] {
-            backoff.failed(now);
-            assert_eq!(backoff.next_try_ns, now + wait * second);
-            now = backoff.next_try_ns;
-        }
-        backoff.failed(now + 60 * second);
-        assert_eq!(backoff.next_try_ns, now + 60 * second, "it was stable in between");
     }
 }

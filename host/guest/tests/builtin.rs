@@ -17,12 +17,8 @@ fn the_default_guests_carry_faces_from_detections_to_messages_and_swap_among_eac
     let dir = tempfile::tempdir().unwrap();
     let engine = kit::engine();
     let store = GuestStore::open(&engine, dir.path(), botsort.parent()).unwrap();
-    let guest = |name: &str| SlotGuest {
-        reference: name.to_owned(),
-        component: store.load(name).unwrap_or_else(|e| panic!("{e}")),
-        config: serde_json::json!({}),
-        limits: None,
-    };
+    let guest =
+        |name: &str| SlotGuest::new(name, store.load(name).unwrap_or_else(|e| panic!("{e}")), serde_json::json!({}));
     for kind in SlotKind::ALL {
         assert_eq!(store.resolve(kind.default_guest()).unwrap().info.kind, kind);
     }

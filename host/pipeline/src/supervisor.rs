@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use facestream_core::event::Event;
-use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{GuestsSpec, OnFailure, SlotKind, SlotSpec, SwapReport};
 use facestream_core::metrics::DropReason;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerId};
 use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, SlotGuest, StoreError, SwapError};
@@ -298,7 +298,10 @@ impl Supervisor {
         CameraGuests::new(camera, set, &self.parts.guest_config, Arc::clone(metrics)).map_err(|error| {
             let slot = match error {
                 SwapError::WrongSlot { wanted, .. } => wanted,
-                SwapError::Start { slot, .. } | SwapError::Restore { slot, .. } => slot,
+                SwapError::Start { slot, .. }
+                | SwapError::SelfTest { slot, .. }
+                | SwapError::Restore { slot, .. }
+                | SwapError::NothingBefore { slot } => slot,
             };
             StartError::Guest { slot, unknown: false, reason: error.to_string() }
         })
@@ -307,7 +310,16 @@ impl Supervisor {
     /// Finds and, the first time, compiles what a slot asks for.
     fn slot_guest(&self, spec: &SlotSpec) -> Result<SlotGuest, StoreError> {
         let component = self.parts.guests.load(&spec.guest)?;
-        Ok(SlotGuest { reference: spec.guest.clone(), component, config: spec.config.clone(), limits: None })
+        let mut guest = SlotGuest::new(&spec.guest, component, spec.config.clone());
+        guest.limits = Some(self.parts.guest_config.limits_within(&spec.limits));
+        guest.on_failure = spec.on_failure;
+        if spec.on_failure == OnFailure::Fallback {
+            let kind = guest.component.kind();
+            let component = self.parts.guests.load(kind.default_guest())?;
+            let stand_in = SlotGuest::new(kind.default_guest(), component, serde_json::json!({}));
+            guest.stand_in = Some(Box::new(stand_in));
+        }
+        Ok(guest)
     }
 
     /// Makes a camera unwanted, drains and removes it. False when there is none.

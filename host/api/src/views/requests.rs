@@ -218,7 +218,7 @@ pub(crate) struct GuestWithConfig {
 
 impl GuestChoice {
     fn into_slot(self) -> SlotSpec {
-        SlotSpec { guest: self.guest, config: Value::Object(self.config.unwrap_or_default()) }
+        SlotSpec::new(self.guest, Value::Object(self.config.unwrap_or_default()))
     }
 
     /// Body of a swap: the same choice, by itself.

@@ -102,18 +102,17 @@ impl FakeControl {
             counters: metrics.counters(),
             drops: metrics.all_drops(),
             slots: SlotKind::ALL
-                .map(|slot| SlotStatus {
-                    slot,
-                    guest: kept.spec.guests.slot(slot).guest.clone(),
-                    digest: format!("sha256:{}", kept.spec.guests.slot(slot).guest),
-                    config: kept.spec.guests.slot(slot).config.clone(),
-                    state: "running",
-                    calls: 100,
-                    mean_call_us: 12.5,
-                    failures: 0,
-                    restarts: 0,
-                    memory_bytes: 1 << 20,
-                    last_error: None,
+                .map(|slot| {
+                    let spec = kept.spec.guests.slot(slot);
+                    SlotStatus {
+                        config: spec.config.clone(),
+                        limits: spec.limits,
+                        on_failure: spec.on_failure,
+                        calls: 100,
+                        mean_call_us: 12.5,
+                        memory_bytes: 1 << 20,
+                        ..SlotStatus::fresh(slot, &spec.guest, &format!("sha256:{}", spec.guest))
+                    }
                 })
                 .to_vec(),
         }
@@ -201,7 +200,9 @@ impl Control for FakeControl {
             }
             let old = std::mem::replace(kept.spec.guests.slot_mut(slot), wanted);
             let old_digest = format!("sha256:{}", old.guest);
-            Ok(SwapReport { slot, old_digest, new_digest: guest.digest, state: "private", pause_us: 900 })
+            let (change, state) = ("swapped", "private");
+            let new_digest = guest.digest;
+            Ok(SwapReport { slot, change, old_digest, new_digest, state, pause_us: 900, probation_frames: 0 })
         }
         .boxed()
     }

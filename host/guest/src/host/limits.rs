@@ -145,6 +145,11 @@ impl Deadline {
         self.began.elapsed()
     }
 
+    /// Processor time since the call began.
+    pub(crate) fn cpu_used(&self) -> Duration {
+        thread_cpu_time().saturating_sub(self.cpu_at_start)
+    }
+
     /// Milliseconds allowed in the call that runs: of processor, of wall time.
     pub(crate) fn allowed_ms(&self) -> (u32, u32) {
         let ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);

@@ -91,6 +91,8 @@ impl GuestLog {
 
 impl log::Host for HostState {
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.budgets.host_call()?;
+        self.budgets.log(message.len())?;
         self.log.line(level, &message, Instant::now());
         Ok(())
     }

@@ -25,6 +25,7 @@ impl wit::HostFrame for HostState {
         area: types::Rect,
         options: CropOptions,
     ) -> Pixels<Resource<HeldCrop>> {
+        self.budgets.host_call()?;
         let picture = Arc::clone(&self.table.get(&frame)?.picture);
         let Some(area) = widened(convert::rect_from_wit(area), options.margin) else {
             return Ok(Err(PixelError::OutOfFrame));
@@ -33,17 +34,22 @@ impl wit::HostFrame for HostState {
             Ok(crop) => crop,
             Err(e) => return Ok(Err(pixel_error(&e))),
         };
+        self.budgets.crop(crop.bytes())?;
         Ok(self.hand_crop(crop)?.ok_or(PixelError::OverBudget))
     }
 
     fn measure(&mut self, frame: Resource<LentFrame>, area: types::Rect) -> Pixels<wit::Quality> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&frame)?.picture;
         Ok(measure(picture, convert::rect_from_wit(area)).map(convert::quality_to_wit))
     }
 
     fn luma(&mut self, frame: Resource<LentFrame>, max_side: u32) -> Pixels<GrayImage> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&frame)?.picture;
-        Ok(luma(picture, max_side))
+        let image = luma(picture, max_side);
+        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
+        Ok(image)
     }
 
     fn drop(&mut self, frame: Resource<LentFrame>) -> Result<()> {
@@ -55,11 +61,13 @@ impl wit::HostFrame for HostState {
 
 impl wit::HostCrop for HostState {
     fn size(&mut self, crop: Resource<HeldCrop>) -> Result<(u32, u32)> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&crop)?.picture;
         Ok((picture.width(), picture.height()))
     }
 
     fn measure(&mut self, crop: Resource<HeldCrop>) -> Result<wit::Quality> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&crop)?.picture;
         // The interface has no error here, and a crop in host memory gives none.
         measure(picture, whole(picture))
@@ -68,26 +76,35 @@ impl wit::HostCrop for HostState {
     }
 
     fn luma(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<GrayImage> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&crop)?.picture;
-        Ok(luma(picture, max_side))
+        let image = luma(picture, max_side);
+        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
+        Ok(image)
     }
 
     fn rgb(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<RgbImage> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&crop)?.picture;
-        Ok(with_planes(picture, |planes| {
+        let image = with_planes(picture, |planes| {
             let image = facestream_pixels::rgb(planes, max_side).map_err(|e| pixel_error(&e))?;
             Ok(RgbImage { width: image.width, height: image.height, data: image.data })
-        }))
+        });
+        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
+        Ok(image)
     }
 
     fn jpeg(&mut self, crop: Resource<HeldCrop>, quality: u8) -> Pixels<Vec<u8>> {
+        self.budgets.host_call()?;
         let picture = &self.table.get(&crop)?.picture;
         if !(1..=100).contains(&quality) {
             return Ok(Err(PixelError::Failed(format!("JPEG quality {quality} is not from 1 to 100"))));
         }
-        Ok(with_planes(picture, |planes| {
+        let jpeg = with_planes(picture, |planes| {
             facestream_pixels::jpeg(planes, quality).map_err(|e| PixelError::Failed(e.to_string()))
-        }))
+        });
+        self.budgets.crop(jpeg.as_ref().map_or(0, Vec::len))?;
+        Ok(jpeg)
     }
 
     fn drop(&mut self, crop: Resource<HeldCrop>) -> Result<()> {

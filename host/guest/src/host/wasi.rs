@@ -230,7 +230,10 @@ fn streams(i: &mut LinkerInstance<'_, HostState>) -> Result<()> {
     })?;
     for write in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
         i.func_wrap(write, |mut cx: Cx<'_>, (_, bytes): (Resource<OutputStream>, Vec<u8>)| {
-            cx.data_mut().log.printed(&bytes, Instant::now());
+            let state = cx.data_mut();
+            state.budgets.host_call()?;
+            state.budgets.log(bytes.len())?;
+            state.log.printed(&bytes, Instant::now());
             Ok((Io::<()>::Ok(()),))
         })?;
     }

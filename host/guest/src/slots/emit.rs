@@ -1,5 +1,6 @@
 //! Events to the formatter, messages from it: identity and standard headers.
 
+use facestream_core::guest::SlotKind;
 use facestream_core::{DropReason, FrameInfo, Message, MessageId, Shot, Track};
 
 use super::{CameraGuests, Outcome};
@@ -7,7 +8,8 @@ use crate::error::GuestFailure;
 use crate::formatter::{FormatEvent, FormatterGuest, WrittenMessage};
 
 /// Headers that the host writes on every message; a formatter's own of these names are left out.
-pub(crate) const STANDARD_HEADERS: [&str; 5] = ["message-id", "camera-id", "session", "sequence", "content-type"];
+pub(crate) const STANDARD_HEADERS: [&str; 6] =
+    ["message-id", "camera-id", "session", "sequence", "content-type", "degraded-by"];
 
 /// Where a message comes from: the middle of its identity.
 #[derive(Clone, Debug)]
@@ -53,32 +55,33 @@ impl CameraGuests {
 
     /// One event to the formatter; its messages to the outcome, or the event to the drops.
     pub(super) fn emit(&mut self, event: FormatEvent<'_>, origin: &Origin, out: &mut Outcome) {
-        let now = self.now;
-        let answer = match self.ensure_formatter(out) {
-            Some(guest) => guest.format(event),
-            None => {
-                self.metrics.dropped(DropReason::FormatterFailed, 1);
-                return;
-            }
-        };
-        match self.formatter.settle(answer, now.timestamp_ns, &mut out.events) {
+        match self.ask_formatter(out, |guest| guest.format(event)) {
             Some(written) => self.identify(written, origin, out),
             None => self.metrics.dropped(DropReason::FormatterFailed, 1),
         }
     }
 
     pub(super) fn flush_formatter(&mut self, out: &mut Outcome) {
-        let now = self.now;
-        let Some(guest) = self.ensure_formatter(out) else {
-            self.metrics.dropped(DropReason::FormatterFailed, 1);
-            return;
-        };
-        let answer = guest.flush();
-        match self.formatter.settle(answer, now.timestamp_ns, &mut out.events) {
+        match self.ask_formatter(out, FormatterGuest::flush) {
             Some(written) => self.identify_flushed(written, out),
             None => self.metrics.dropped(DropReason::FormatterFailed, 1),
         }
         self.formatter_saved = None;
+    }
+
+    /// Asks the formatter; nothing when it is away or failed instead.
+    fn ask_formatter(
+        &mut self,
+        out: &mut Outcome,
+        ask: impl Fn(&mut FormatterGuest) -> Result<Vec<WrittenMessage>, GuestFailure>,
+    ) -> Option<Vec<WrittenMessage>> {
+        loop {
+            self.ensure_formatter(out)?;
+            let written = self.formatter.call(self.now.timestamp_ns, &mut out.events, &ask);
+            if written.is_some() || !self.roll_back_formatter(out) {
+                return written;
+            }
+        }
     }
 
     pub(super) fn identify_flushed(&mut self, written: Vec<WrittenMessage>, out: &mut Outcome) {
@@ -106,6 +109,7 @@ impl CameraGuests {
 
     fn identify(&self, written: Vec<WrittenMessage>, origin: &Origin, out: &mut Outcome) {
         let camera = self.factory.camera();
+        let degraded = self.degraded_by();
         for (n, m) in written.into_iter().enumerate() {
             let Origin { session, sequence, track, reason, first } = origin;
             let n = first + n as u64;
@@ -117,6 +121,7 @@ impl CameraGuests {
                 ("sequence".to_owned(), sequence.to_string()),
                 ("content-type".to_owned(), m.content_type.clone()),
             ];
+            headers.extend(degraded.iter().map(|by| ("degraded-by".to_owned(), by.clone())));
             headers.extend(
                 m.headers
                     .into_iter()
@@ -132,5 +137,16 @@ impl CameraGuests {
                 content_type: m.content_type,
             });
         }
+    }
+
+    /// `slot/guest` of each guest that another stands in for, or that was given up: a reader may weigh such a message
+    /// less.
+    fn degraded_by(&self) -> Vec<String> {
+        let slots = [
+            (SlotKind::Tracker, self.tracker.degraded_by()),
+            (SlotKind::Scorer, self.scorer.degraded_by()),
+            (SlotKind::Formatter, self.formatter.degraded_by()),
+        ];
+        slots.into_iter().filter_map(|(slot, guest)| Some(format!("{slot}/{}", guest?))).collect()
     }
 }

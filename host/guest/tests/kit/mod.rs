@@ -426,12 +426,7 @@ pub fn load(engine: &GuestEngine, bytes: &[u8]) -> Arc<GuestComponent> {
 }
 
 pub fn slot_guest(name: &str, component: &Arc<GuestComponent>) -> SlotGuest {
-    SlotGuest {
-        reference: name.to_owned(),
-        component: Arc::clone(component),
-        config: serde_json::json!({}),
-        limits: None,
-    }
+    SlotGuest::new(name, Arc::clone(component), serde_json::json!({}))
 }
 
 /// One camera with its guests and counters.
