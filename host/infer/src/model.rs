@@ -22,7 +22,7 @@ use crate::geometry::{Geometry, input_for};
 use crate::letterbox::Letterbox;
 use crate::nms::{Selection, select};
 use crate::onnx::{self, MAX_MODEL_BYTES};
-use crate::runtime::{self, OPENVINO, Runtime};
+use crate::runtime::{self, CPU, OPENVINO, Runtime};
 
 /// What is known of a loaded model, for people and for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -228,6 +228,13 @@ fn session(
         match provider {
             // Named, so that ONNX Runtime does not choose by itself once a plugin is registered.
             Provider::Cpu => {
+                let devices: Vec<_> = rt.environment().devices().collect();
+                let named = |name: &'static str| move |d: &&ort::device::Device<'_>| d.ep().is_ok_and(|ep| ep == name);
+                if devices.iter().any(|d| named(OPENVINO)(&d)) {
+                    // Once a plugin is registered, naming the provider is not enough: ONNX Runtime 1.31 then gave such
+                    // sessions to OpenVINO, with all cores (`tests/openvino.rs` found it). Its device is named instead.
+                    return Ok(builder.with_devices(devices.into_iter().filter(|d| named(CPU)(&d)), None)?);
+                }
                 Ok(builder.with_execution_providers([ep::CPU::default().with_arena_allocator(true).build()])?)
             }
             Provider::OpenVino => {

@@ -14,6 +14,9 @@ use crate::error::InferError;
 /// The plugin's execution provider, as ONNX Runtime names it.
 pub(crate) const OPENVINO: &str = "OpenVINOExecutionProvider";
 
+/// The built-in one.
+pub(crate) const CPU: &str = "CPUExecutionProvider";
+
 struct Loaded {
     library: PathBuf,
     environment: Environment,
