@@ -67,7 +67,9 @@ pub fn tracker(advance: &str) -> Vec<u8> {
   (func (export "cabi_post_facestream:analytics/tracking@0.1.0#save") (param i32) (call $reset))
   (func (export "cabi_post_facestream:analytics/tracking@0.1.0#restore") (param i32) (call $reset)))"#
     );
-    encode(&resolve, world, &wat)
+    // The text above names the interfaces at 0.1.0, whatever the version of `wit/` is.
+    let version = resolve.packages[package].name.version.as_ref().map(ToString::to_string).unwrap_or_default();
+    encode(&resolve, world, &wat.replace("@0.1.0", &format!("@{version}")))
 }
 
 /// A component of a world `w` of this WIT, whose interfaces have one function each, `f: func()`.

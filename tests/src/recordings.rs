@@ -202,15 +202,24 @@ pub fn compiled(engine: &GuestEngine, component: &[u8]) -> Arc<GuestComponent> {
     GuestComponent::load(engine, component).unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// A fresh instance of it, not configured yet.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn instance(component: &GuestComponent) -> TrackerGuest {
+    let camera = CameraId::new("camera").unwrap_or_else(|e| panic!("{e}"));
+    let env = GuestEnv { camera, guest: "measured".to_owned(), limits: GuestLimits::default() };
+    TrackerGuest::instantiate(component, &env).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// A fresh, configured instance of it.
 ///
 /// # Panics
 /// When it does not start.
 #[must_use]
 pub fn tracker(component: &GuestComponent) -> TrackerGuest {
-    let camera = CameraId::new("camera").unwrap_or_else(|e| panic!("{e}"));
-    let env = GuestEnv { camera, guest: "measured".to_owned(), limits: GuestLimits::default() };
-    let mut guest = TrackerGuest::instantiate(component, &env).unwrap_or_else(|e| panic!("{e}"));
+    let mut guest = instance(component);
     guest.configure(&serde_json::json!({})).unwrap_or_else(|e| panic!("{e}"));
     guest
 }

@@ -62,3 +62,22 @@ fn botsort_gives_the_same_bytes_in_the_sandbox_and_natively() {
 fn bytetrack_gives_the_same_bytes_in_the_sandbox_and_natively() {
     same_bytes("bytetrack");
 }
+
+/// Refusals cross by a path of their own.
+#[test]
+fn a_frame_before_the_settings_is_refused_in_the_trackers_words() {
+    let engine = recordings::engine();
+    let recording = recordings::grid(3, 2, true);
+    for tracker in ["botsort", "bytetrack"] {
+        let bytes = std::fs::read(asset_or_skip!(&format!("guests/{tracker}.wasm"))).unwrap();
+        let component = recordings::compiled(&engine, &bytes);
+        let mut guest = recordings::instance(&component);
+        for _ in 0..3 {
+            let error = guest.advance(&recording[0].info, &recording[0].detections, None).unwrap_err();
+            assert!(error.to_string().contains("configure was not called"), "{error}");
+        }
+        guest.configure(&serde_json::json!({})).unwrap();
+        let update = guest.advance(&recording[1].info, &recording[1].detections, None).unwrap();
+        assert_eq!(update.tracks.len(), 2, "two of the three boxes are sure ones");
+    }
+}

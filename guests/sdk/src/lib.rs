@@ -36,6 +36,8 @@
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
 
+#[cfg(target_arch = "wasm32")]
+pub mod abi;
 pub mod bindings;
 pub mod config;
 pub mod formatter;
@@ -58,6 +60,9 @@ pub use types::{
     Affine, Camera, Detection, FrameInfo, GuestError, Landmarks, Point, Rect, Snapshot, Track, TrackPhase,
 };
 
+/// Version of `wit/` that this SDK is generated from: a component made with it runs on hosts of this or a later 0.1.
+pub const WIT_VERSION: &str = "0.1.1";
+
 /// Everything a guest usually needs.
 pub mod prelude {
     pub use crate::{
@@ -66,4 +71,17 @@ pub mod prelude {
         Track, TrackPhase, Tracker, Update,
     };
     pub use crate::{log_debug, log_error, log_info, log_warn};
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_that_of_the_contract() {
+        let wit = include_str!("../../../wit/types.wit");
+        assert!(
+            wit.starts_with(&format!("package facestream:analytics@{};", super::WIT_VERSION)),
+            "{}",
+            super::WIT_VERSION
+        );
+    }
 }

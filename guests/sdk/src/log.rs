@@ -10,15 +10,58 @@ pub fn write(level: Level, message: &str) {
     crate::testing::record_log(level, message);
 }
 
+/// Whether the host would show a line of this level. The macros ask before they format; what a guest answers must not
+/// depend on it.
+#[must_use]
+pub fn enabled(level: Level) -> bool {
+    #[cfg(target_arch = "wasm32")]
+    return crate::bindings::tracker::facestream::analytics::log::enabled(level);
+    #[cfg(not(target_arch = "wasm32"))]
+    crate::testing::log_enabled(level)
+}
+
+/// Logs at a level, with `format!`'s arguments; nothing is formatted when nobody would see the line.
+#[macro_export]
+macro_rules! log_at {
+    ($level:expr, $($arg:tt)*) => {
+        if $crate::log::enabled($level) {
+            $crate::log::write($level, &format!($($arg)*));
+        }
+    };
+}
 /// Logs at debug level, with `format!`'s arguments.
 #[macro_export]
-macro_rules! log_debug { ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Debug, &format!($($arg)*)) } }
+macro_rules! log_debug { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::Debug, $($arg)*) } }
 /// Logs at info level, with `format!`'s arguments.
 #[macro_export]
-macro_rules! log_info { ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Info, &format!($($arg)*)) } }
+macro_rules! log_info { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::Info, $($arg)*) } }
 /// Logs at warn level, with `format!`'s arguments.
 #[macro_export]
-macro_rules! log_warn { ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Warn, &format!($($arg)*)) } }
+macro_rules! log_warn { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::Warn, $($arg)*) } }
 /// Logs at error level, with `format!`'s arguments.
 #[macro_export]
-macro_rules! log_error { ($($arg:tt)*) => { $crate::log::write($crate::log::Level::Error, &format!($($arg)*)) } }
+macro_rules! log_error { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::Error, $($arg)*) } }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::Level;
+    use crate::testing;
+
+    #[test]
+    fn lines_that_nobody_sees_are_not_even_formatted() {
+        testing::set_log_level(Level::Warn);
+        let mut formatted = 0;
+        let mut costly = || {
+            formatted += 1;
+            formatted
+        };
+        log_debug!("{}", costly());
+        log_info!("{}", costly());
+        log_warn!("{}", costly());
+        log_error!("{}", costly());
+        testing::set_log_level(Level::Trace);
+        log_debug!("{}", costly());
+        let texts: Vec<_> = testing::take_logs().into_iter().map(|(level, text)| (level as u8, text)).collect();
+        assert_eq!(texts, [(3, "1".to_owned()), (4, "2".to_owned()), (1, "3".to_owned())]);
+    }
+}

@@ -13,6 +13,7 @@ use crate::types::{Camera, Detection, FrameInfo, Rect, Track, TrackPhase};
 
 thread_local! {
     static LOGS: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+    static LEVEL: Cell<Level> = const { Cell::new(Level::Trace) };
 }
 
 pub(crate) fn record_log(level: Level, message: &str) {
@@ -22,6 +23,15 @@ pub(crate) fn record_log(level: Level, message: &str) {
             logs.push((level, message.to_owned()));
         }
     });
+}
+
+pub(crate) fn log_enabled(level: Level) -> bool {
+    level as u8 >= LEVEL.get() as u8
+}
+
+/// The lowest level that the fake host shows on this thread, as an operator would set it; at first all are shown.
+pub fn set_log_level(level: Level) {
+    LEVEL.set(level);
 }
 
 /// The log lines written on this thread since the last call.

@@ -162,7 +162,7 @@ macro_rules! export_tracker {
                     detections: Vec<Detection>,
                     motion: Option<Affine>,
                 ) -> Result<Update, GuestError> {
-                    RUNNER.with_borrow_mut(|r| r.advance(&frame, &detections, motion.as_ref()))
+                    <Self as $crate::abi::Advance>::advance_in_place(&frame, &detections, motion.as_ref())
                 }
                 fn save() -> Result<Snapshot, GuestError> {
                     RUNNER.with_borrow_mut(|r| r.save())
@@ -171,7 +171,16 @@ macro_rules! export_tracker {
                     RUNNER.with_borrow_mut(|r| r.restore(&state, &tracks))
                 }
             }
-    $crate::bindings::tracker::export_tracker_world!(Component with_types_in $crate::bindings::tracker);
+            impl $crate::abi::Advance for Component {
+                fn advance_in_place(
+                    frame: &FrameInfo,
+                    detections: &[Detection],
+                    motion: Option<&Affine>,
+                ) -> Result<Update, GuestError> {
+                    RUNNER.with_borrow_mut(|r| r.advance(frame, detections, motion))
+                }
+            }
+    $crate::bindings::tracker::export_tracker_world!(Component with_types_in $crate::abi::tracker);
         };
     };
 }

@@ -1,6 +1,7 @@
 //! Rust types and calls generated from `wit/`.
 //!
-//! Owns nothing but the generated code: types are made once (in `tracker` and `scorer`) and shared by the other worlds.
+//! Owns nothing but the generated code: types are made once (in `values`, `tracker` and `scorer`) and shared by the other
+//! worlds. `types` is the generated interface with the two records in it that `records` lowers and lifts by hand.
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::let_underscore_must_use)]
 
 use std::sync::Arc;
@@ -18,11 +19,28 @@ pub struct HeldCrop {
     pub bytes: u64,
 }
 
+mod values {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "package facestream:host; world values { import facestream:analytics/types@0.1.1; }",
+        world: "facestream:host/values",
+    });
+}
+
+/// `wit/types.wit` with code derived for all of it.
+pub use values::facestream::analytics::types as derived;
+
+pub mod types {
+    pub use super::derived::*;
+    pub use crate::records::{Detection, Track};
+}
+
 pub mod tracker {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "tracker",
         imports: { default: trappable },
+        with: { "facestream:analytics/types": crate::bindings::types },
     });
 }
 
@@ -32,7 +50,7 @@ pub mod scorer {
         world: "scorer",
         imports: { default: trappable },
         with: {
-            "facestream:analytics/types": crate::bindings::tracker::facestream::analytics::types,
+            "facestream:analytics/types": crate::bindings::types,
             "facestream:analytics/log": crate::bindings::tracker::facestream::analytics::log,
             "facestream:analytics/pixels.frame": crate::bindings::LentFrame,
             "facestream:analytics/pixels.crop": crate::bindings::HeldCrop,
@@ -46,7 +64,7 @@ pub mod formatter {
         world: "formatter",
         imports: { default: trappable },
         with: {
-            "facestream:analytics/types": crate::bindings::tracker::facestream::analytics::types,
+            "facestream:analytics/types": crate::bindings::types,
             "facestream:analytics/log": crate::bindings::tracker::facestream::analytics::log,
             "facestream:analytics/pixels": crate::bindings::scorer::facestream::analytics::pixels,
             "facestream:analytics/shots": crate::bindings::scorer::facestream::analytics::shots,
@@ -56,4 +74,4 @@ pub mod formatter {
 
 pub use formatter::exports::facestream::analytics::formatting;
 pub use scorer::facestream::analytics::{pixels, shots};
-pub use tracker::facestream::analytics::{log, types};
+pub use tracker::facestream::analytics::log;

@@ -17,8 +17,10 @@ use crate::engine::GuestEngine;
 use crate::error::{LoadError, one_line};
 use crate::host::{HostState, wasi};
 
-/// Versions of the WIT package that this host speaks.
-pub const WIT_VERSIONS: &str = "0.1";
+/// Version of the WIT package that this host is built from (`wit/`).
+pub const WIT_VERSION: &str = "0.1.1";
+/// Versions of the WIT package that this host serves; `wit/README.md` has the rule.
+pub const WIT_VERSIONS: &str = "0.1.x";
 const PACKAGE: &str = "facestream:analytics/";
 
 /// A component, compiled and linked: instances are made from it. Share it by `Arc`, one a digest.
@@ -66,8 +68,16 @@ impl GuestComponent {
         let began = Instant::now();
         let (component, cached) = compile(engine, bytes, &info.digest)?;
         tracing::debug!(digest = %info.digest, kind = %info.kind, cached, ms = began.elapsed().as_millis(), "component ready");
-        let mismatch =
-            |e: wasmtime::Error| LoadError::Mismatch { kind: info.kind, problem: one_line(&format!("{e:#}"), 1024) };
+        let mismatch = |e: wasmtime::Error| {
+            let mut problem = format!("{e:#}");
+            if patch(&info.wit_version) > patch(WIT_VERSION) {
+                // Within 0.1 functions are only added: what is missing is what a later version brought.
+                let built = &info.wit_version;
+                problem =
+                    format!("built against {built}, it needs what this host ({WIT_VERSION}) does not have: {problem}");
+            }
+            LoadError::Mismatch { kind: info.kind, problem: one_line(&problem, 1024) }
+        };
         let linker = linker(engine.wasmtime(), &component, &info).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
         let pre = match info.kind {
@@ -167,9 +177,14 @@ fn slot_of(interface: &str) -> Option<SlotKind> {
     }
 }
 
-/// Whether a version of the package is one that this host serves: 0.1 in any patch.
+/// Whether a version of the package is one that this host serves: 0.1 in any patch, earlier and later ones.
 fn speaks(version: &str) -> bool {
-    version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+    patch(version).is_some()
+}
+
+/// The patch of a version 0.1.
+fn patch(version: &str) -> Option<u64> {
+    version.strip_prefix("0.1.").filter(|patch| patch.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
 }
 
 fn allow_import(import: &str, kind: SlotKind) -> Result<(), LoadError> {

@@ -9,7 +9,7 @@ use facestream_core::{
 };
 use wasmtime::component::Resource;
 
-use crate::bindings::{HeldCrop, pixels, shots, types};
+use crate::bindings::{HeldCrop, derived, pixels, shots, types};
 use crate::error::Refusal;
 
 /// Private state of a guest, opaque to the host.
@@ -68,8 +68,8 @@ pub(crate) fn frame_to_wit(f: &FrameInfo) -> types::FrameInfo {
     }
 }
 
-pub(crate) fn detection_to_wit(d: &Detection) -> types::Detection {
-    types::Detection {
+pub(crate) fn detection_to_wit(d: &Detection) -> derived::Detection {
+    derived::Detection {
         bbox: rect_to_wit(d.bbox),
         confidence: d.confidence,
         class_id: d.class_id,
@@ -81,8 +81,8 @@ pub(crate) fn affine_to_wit(m: Affine) -> types::Affine {
     types::Affine { a: m.a, b: m.b, tx: m.tx, c: m.c, d: m.d, ty: m.ty }
 }
 
-pub(crate) fn track_to_wit(t: &Track) -> types::Track {
-    types::Track {
+pub(crate) fn track_to_wit(t: &Track) -> derived::Track {
+    derived::Track {
         id: t.id,
         phase: match t.phase {
             TrackPhase::Tentative => types::TrackPhase::Tentative,
@@ -99,7 +99,7 @@ pub(crate) fn track_to_wit(t: &Track) -> types::Track {
     }
 }
 
-pub(crate) fn track_from_wit(t: &types::Track) -> Track {
+pub(crate) fn track_from_wit(t: &derived::Track) -> Track {
     Track {
         id: t.id,
         phase: match t.phase {

@@ -46,6 +46,7 @@ struct Inner {
     engine: Engine,
     config: GuestConfig,
     cache: Option<CompiledCache>,
+    bounded: bool,
     _ticker: Ticker,
 }
 
@@ -61,11 +62,26 @@ impl GuestEngine {
     /// # Errors
     /// When the pool's address space cannot be reserved or the processor lacks something that is needed.
     pub fn new(config: &GuestConfig) -> Result<Self, EngineError> {
-        let wasmtime = wasmtime_config(config);
+        Self::make(config, true)
+    }
+
+    /// Without deadlines and without limits on memory and transfers: what those cost is measured against it. A guest
+    /// that loops is never cut; nothing but a benchmark may call this.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[doc(hidden)]
+    pub fn unbounded_for_measurement(config: &GuestConfig) -> Result<Self, EngineError> {
+        Self::make(config, false)
+    }
+
+    fn make(config: &GuestConfig, bounded: bool) -> Result<Self, EngineError> {
+        let mut wasmtime = wasmtime_config(config);
+        wasmtime.epoch_interruption(bounded);
         let engine = Engine::new(&wasmtime).map_err(|e| EngineError(format!("{e:#}")))?;
         let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility(&engine)));
         let ticker = Ticker::start(engine.clone())?;
-        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, _ticker: ticker }) })
+        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, bounded, _ticker: ticker }) })
     }
 
     /// The settings it was made with.
@@ -82,6 +98,11 @@ impl GuestEngine {
 
     pub(crate) fn wasmtime(&self) -> &Engine {
         &self.inner.engine
+    }
+
+    /// Whether calls have deadlines and limits: always, but in measurements.
+    pub(crate) fn bounded(&self) -> bool {
+        self.inner.bounded
     }
 
     pub(crate) fn cache(&self) -> Option<&CompiledCache> {
@@ -125,7 +146,6 @@ fn wasmtime_config(config: &GuestConfig) -> Config {
     c.cranelift_opt_level(OptLevel::Speed);
     c.parallel_compilation(true);
     c.memory_init_cow(true);
-    c.epoch_interruption(true);
     c.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
     c.max_wasm_stack(512 * 1024);
 

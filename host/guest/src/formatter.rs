@@ -9,6 +9,7 @@ use crate::convert::{self, Snapshot};
 use crate::error::GuestFailure;
 use crate::host::limits::CallKind;
 use crate::instance::{GuestEnv, Sandbox};
+use crate::records;
 use crate::tracker::wrong_slot;
 use crate::validate;
 
@@ -112,10 +113,10 @@ impl FormatterGuest {
                     )));
                 }
             },
-            FormatEvent::Ending(track) => formatting::Event::Ending(convert::track_to_wit(track)),
+            FormatEvent::Ending(track) => formatting::Event::Ending(records::Track(*track)),
             FormatEvent::Frame(frame, tracks) => formatting::Event::Frame(formatting::AnalysedFrame {
                 frame: convert::frame_to_wit(frame),
-                tracks: tracks.iter().map(convert::track_to_wit).collect(),
+                tracks: records::tracks(tracks).to_vec(),
             }),
         };
         let guest = self.exports.0.facestream_analytics_formatting();

@@ -47,6 +47,7 @@ pub(crate) struct Sandbox {
     store: Store<HostState>,
     digest: Digest,
     env: GuestEnv,
+    bounded: bool,
     dead: bool,
     pub(crate) stats: CallStats,
 }
@@ -61,10 +62,13 @@ impl Sandbox {
     pub(crate) fn new(component: &GuestComponent, slot: SlotKind, env: &GuestEnv) -> Self {
         let state = HostState::new(&env.camera, slot, &env.guest, &env.limits);
         let mut store = Store::new(component.engine().wasmtime(), state);
-        store.limiter(|state| &mut state.memory);
-        store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
-        store.set_hostcall_fuel(env.limits.transfer_bytes());
-        Self { store, digest: *component.digest(), env: env.clone(), dead: false, stats: CallStats::default() }
+        let bounded = component.engine().bounded();
+        if bounded {
+            store.limiter(|state| &mut state.memory);
+            store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
+            store.set_hostcall_fuel(env.limits.transfer_bytes());
+        }
+        Self { store, digest: *component.digest(), env: env.clone(), bounded, dead: false, stats: CallStats::default() }
     }
 
     /// Name under which its log lines appear.
@@ -163,6 +167,9 @@ impl Sandbox {
     ) -> Result<R, GuestFailure> {
         if self.dead {
             return Err(GuestFailure::Trap("this instance failed before and is not called again".to_owned()));
+        }
+        if !self.bounded {
+            return f(&mut self.store).map_err(|e| GuestFailure::Trap(text_of(&e)));
         }
         let state = self.store.data_mut();
         state.memory.denied = false;

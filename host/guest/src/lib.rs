@@ -23,6 +23,7 @@ mod formatter;
 mod host;
 mod instance;
 mod ledger;
+mod records;
 mod scorer;
 mod slot;
 mod slots;
@@ -30,7 +31,7 @@ mod store;
 mod tracker;
 mod validate;
 
-pub use component::{ComponentInfo, GuestComponent, WIT_VERSIONS, inspect};
+pub use component::{ComponentInfo, GuestComponent, WIT_VERSION, WIT_VERSIONS, inspect};
 pub use config::{BreakerConfig, GuestCeilings, GuestConfig, GuestLimits, RestartConfig};
 pub use convert::Snapshot;
 pub use digest::Digest;

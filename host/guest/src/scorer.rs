@@ -12,6 +12,7 @@ use crate::convert::{self, Snapshot};
 use crate::error::GuestFailure;
 use crate::host::limits::CallKind;
 use crate::instance::{GuestEnv, Sandbox};
+use crate::records;
 use crate::tracker::wrong_slot;
 use crate::validate;
 
@@ -67,13 +68,12 @@ impl ScorerGuest {
         self.sandbox.set_time(&frame.info);
         let lent = self.sandbox.host(|state| state.lend(Arc::clone(&frame.picture)))?;
         let info = convert::frame_to_wit(&frame.info);
-        let detections: Vec<_> = detections.iter().map(convert::detection_to_wit).collect();
-        let tracks: Vec<_> = tracks.iter().map(convert::track_to_wit).collect();
+        let (detections, tracks) = (records::detections(detections), records::tracks(tracks));
         let guest = self.exports.0.facestream_analytics_scoring();
         let handle = Resource::new_borrow(lent.rep());
         let given = self
             .sandbox
-            .call(CallKind::Frame, |store| guest.call_observe(store, info, handle, &detections, &tracks, ended));
+            .call(CallKind::Frame, |store| guest.call_observe(store, info, handle, detections, tracks, ended));
         self.sandbox.host(|state| state.take_back(lent))?;
         let given = given?;
         self.taken(given)

@@ -3,12 +3,13 @@
 use facestream_core::guest::SlotKind;
 use facestream_core::{Affine, Detection, FrameInfo, Track, TrackUpdate};
 
-use crate::bindings::{tracker, types};
+use crate::bindings::tracker;
 use crate::component::{GuestComponent, Pre};
 use crate::convert::{self, Snapshot};
 use crate::error::GuestFailure;
 use crate::host::limits::CallKind;
 use crate::instance::{GuestEnv, Sandbox};
+use crate::records;
 use crate::validate;
 
 /// One instance of a tracker, for one camera.
@@ -16,7 +17,6 @@ use crate::validate;
 pub struct TrackerGuest {
     pub(crate) sandbox: Sandbox,
     exports: Exports,
-    scratch: Vec<types::Detection>,
 }
 
 struct Exports(tracker::Tracker);
@@ -36,7 +36,7 @@ impl TrackerGuest {
         let Pre::Tracker(pre) = &component.pre else { return Err(wrong_slot(SlotKind::Tracker, component)) };
         let mut sandbox = Sandbox::new(component, SlotKind::Tracker, env);
         let exports = Exports(sandbox.instantiate(|store| pre.instantiate(store))?);
-        Ok(Self { sandbox, exports, scratch: Vec::new() })
+        Ok(Self { sandbox, exports })
     }
 
     /// Settings: first call of a fresh instance, later new settings with state kept.
@@ -61,14 +61,11 @@ impl TrackerGuest {
         motion: Option<Affine>,
     ) -> Result<TrackUpdate, GuestFailure> {
         self.sandbox.set_time(frame);
-        self.scratch.clear();
-        self.scratch.extend(detections.iter().map(convert::detection_to_wit));
         let guest = self.exports.0.facestream_analytics_tracking();
-        let (scratch, info) = (&self.scratch, convert::frame_to_wit(frame));
+        let (boxes, info) = (records::detections(detections), convert::frame_to_wit(frame));
         let motion = motion.map(convert::affine_to_wit);
-        let update = self.sandbox.call(CallKind::Frame, |store| guest.call_advance(store, info, scratch, motion))?;
-        let update =
-            TrackUpdate { tracks: update.tracks.iter().map(convert::track_from_wit).collect(), ended: update.ended };
+        let update = self.sandbox.call(CallKind::Frame, |store| guest.call_advance(store, info, boxes, motion))?;
+        let update = TrackUpdate { tracks: records::core_tracks(update.tracks), ended: update.ended };
         validate::update(&update, frame, detections.len(), self.sandbox.limits()).map_err(GuestFailure::Invalid)?;
         Ok(update)
     }
@@ -92,8 +89,8 @@ impl TrackerGuest {
     pub fn restore(&mut self, state: &Snapshot, tracks: &[Track]) -> Result<(), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_tracking();
         let state = convert::snapshot_to_wit(state);
-        let tracks: Vec<_> = tracks.iter().map(convert::track_to_wit).collect();
-        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state, &tracks))
+        let tracks = records::tracks(tracks);
+        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state, tracks))
     }
 }
 

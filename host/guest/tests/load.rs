@@ -5,7 +5,9 @@
 mod kit;
 
 use facestream_core::guest::SlotKind;
-use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine, GuestStore, LoadError, StoreError, inspect};
+use facestream_guest_host::{
+    GuestComponent, GuestConfig, GuestEngine, GuestStore, LoadError, StoreError, WIT_VERSION, inspect,
+};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -37,7 +39,7 @@ fn the_three_worlds_are_recognised_by_what_they_export() {
         (kit::formatter(&[]), SlotKind::Formatter, true),
     ] {
         let info = inspect(&bytes, LIMIT).unwrap();
-        assert_eq!((info.kind, info.wit_version.as_str(), info.bytes), (kind, "0.1.0", bytes.len() as u64));
+        assert_eq!((info.kind, info.wit_version.as_str(), info.bytes), (kind, WIT_VERSION, bytes.len() as u64));
         assert_eq!(info.imports.iter().any(|i| i.starts_with("facestream:analytics/pixels@")), pixels);
     }
 }

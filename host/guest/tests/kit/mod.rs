@@ -15,11 +15,24 @@ use facestream_core::{
 use facestream_guest_host::{CameraGuests, GuestComponent, GuestConfig, GuestEngine, GuestSet, SlotGuest};
 use wit_component::{ComponentEncoder, StringEncoding};
 
-/// Encodes a core module as a component of a world of `wit/`.
+/// The contract as it is.
+pub const WIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+/// The contract as it was at 0.1.0, frozen.
+pub const WIT_0_1_0: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/wit-0.1.0");
+
+/// Encodes a core module as a component of a world of `wit/`. The text names the interfaces at 0.1.0, whatever the
+/// version of `wit/` is.
 pub fn component(world: &str, wat: &str) -> Vec<u8> {
+    component_against(WIT, world, wat)
+}
+
+/// The same against the WIT package in a folder.
+pub fn component_against(wit: &str, world: &str, wat: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
-    encode(&resolve, resolve.select_world(&[package], Some(world)).unwrap(), wat)
+    let (package, _) = resolve.push_path(wit).unwrap();
+    let version = resolve.packages[package].name.version.as_ref().unwrap();
+    let wat = wat.replace("@0.1.0", &format!("@{version}"));
+    encode(&resolve, resolve.select_world(&[package], Some(world)).unwrap(), &wat)
 }
 
 /// The same against WIT text given here.
