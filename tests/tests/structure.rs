@@ -115,6 +115,7 @@ fn each_heavy_library_has_one_crate_that_knows_it() {
             "host/ingest" => only(&["core"]),
             "host/decode" => only(&["core", "pixels"]),
             "host/guest" => only(&["core", "pixels"]),
+            "host/kit" => only(&["core", "guest-host", "pixels"]),
             "host/sim" => only(&["core", "decode"]),
             "host/pipeline" => only(&["core", "decode", "guest-host", "infer", "ingest", "pixels"]),
             _ => {}

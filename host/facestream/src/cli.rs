@@ -140,31 +140,19 @@ pub struct DoctorArgs {
     pub config: Option<PathBuf>,
 }
 
-/// `facestream guest …`.
+/// `facestream guest …`: the arguments of each are beside its work.
 #[derive(Debug, Subcommand)]
 pub enum GuestCommand {
+    /// Test a guest against the contract: named cases, no camera needed
+    Test(crate::guest::test::TestArgs),
+    /// Measure what a guest costs
+    Bench(crate::guest::bench::BenchArgs),
+    /// Say what a guest is and what it can reach
+    Inspect(crate::guest::inspect::InspectArgs),
+    /// Run one guest over a video, with built-in guests in the other slots
+    Run(crate::guest::run::GuestRunArgs),
+    /// Run the tests of a guest's crate, compiled to WebAssembly, in the sandbox
+    RunTests(crate::guest::run_tests::RunTestsArgs),
     /// Run a tracker over a MOTChallenge detection file
-    Track(TrackArgs),
-}
-
-/// `facestream guest track`.
-#[derive(Debug, Args)]
-pub struct TrackArgs {
-    /// Tracker: a built-in guest's name or a component file
-    pub guest: String,
-    /// MOTChallenge detections: frame,-1,x,y,width,height,score
-    #[arg(long, value_name = "DET.txt")]
-    pub detections: PathBuf,
-    /// Frames a second of the video they came from
-    #[arg(long, default_value_t = 30.0)]
-    pub fps: f64,
-    /// MOTChallenge tracks: frame,id,x,y,width,height,score,-1,-1,-1
-    #[arg(long, value_name = "TRACKS.txt")]
-    pub out: PathBuf,
-    /// Settings of the tracker, as a JSON object
-    #[arg(long, default_value = "{}", value_name = "JSON")]
-    pub config: String,
-    /// Size of the frames, for trackers that clip to it
-    #[arg(long, default_value = "1920x1080", value_name = "WxH")]
-    pub size: String,
+    Track(crate::guest::track::TrackArgs),
 }

@@ -9,10 +9,22 @@ pub mod cli;
 pub mod config;
 mod control;
 pub mod doctor;
+pub mod guest;
 mod lines;
 mod logging;
 mod parts;
 pub mod run;
 pub mod serve;
 pub mod sim;
-pub mod track;
+
+/// The error with its causes, each once: some already say what caused them.
+#[must_use]
+pub fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use facestream::cli::{Cli, Command, GuestCommand};
+use facestream::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -13,24 +13,13 @@ fn main() -> ExitCode {
         Command::Run(args) => facestream::run::run(&args),
         Command::Sim(args) => facestream::sim::run(&args),
         Command::Doctor(args) => facestream::doctor::run(&args),
-        Command::Guest(GuestCommand::Track(args)) => facestream::track::run(&args),
+        Command::Guest(command) => facestream::guest::run(&command),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", facestream::told(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error with its causes, each once: some already say what caused them.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

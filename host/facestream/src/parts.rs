@@ -24,7 +24,7 @@ pub(crate) fn guest_store(config: &GuestConfig, data: Option<&Path>) -> anyhow::
 }
 
 /// `$XDG_CACHE_HOME/facestream`, `~/.cache/facestream`, or a folder for temporary files where there is no home.
-fn user_cache() -> PathBuf {
+pub(crate) fn user_cache() -> PathBuf {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     from("XDG_CACHE_HOME")
         .or_else(|| from("HOME").map(|home| home.join(".cache")))

@@ -252,6 +252,16 @@ fn validate(bytes: &[u8]) -> Result<Names, LoadError> {
     Ok(names)
 }
 
+/// Names of a component's imports, after it was validated.
+pub(crate) fn top_level_names(bytes: &[u8]) -> Result<Vec<String>, LoadError> {
+    Ok(validate(bytes)?.imports)
+}
+
+/// Names of the instances that a component exports; none when it is not sound.
+pub(crate) fn instance_exports(bytes: &[u8]) -> Vec<String> {
+    validate(bytes).map(|names| names.exports).unwrap_or_default()
+}
+
 /// One compilation at a time: a burst of uploads must not take every core from the cameras.
 static COMPILING: Mutex<()> = Mutex::new(());
 

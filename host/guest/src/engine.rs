@@ -47,6 +47,7 @@ struct Inner {
     config: GuestConfig,
     cache: Option<CompiledCache>,
     bounded: bool,
+    metered: bool,
     _ticker: Ticker,
 }
 
@@ -62,7 +63,7 @@ impl GuestEngine {
     /// # Errors
     /// When the pool's address space cannot be reserved or the processor lacks something that is needed.
     pub fn new(config: &GuestConfig) -> Result<Self, EngineError> {
-        Self::make(config, true)
+        Self::make(config, true, false)
     }
 
     /// Without deadlines and without limits on memory and transfers: what those cost is measured against it. A guest
@@ -72,16 +73,26 @@ impl GuestEngine {
     /// As [`Self::new`].
     #[doc(hidden)]
     pub fn unbounded_for_measurement(config: &GuestConfig) -> Result<Self, EngineError> {
-        Self::make(config, false)
+        Self::make(config, false, false)
     }
 
-    fn make(config: &GuestConfig, bounded: bool) -> Result<Self, EngineError> {
+    /// An engine that also counts fuel: about one unit an instruction, the same on every machine and in every run. Two to
+    /// three times as slow, so it is for test kits and replays; cameras run on one made by [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn metered(config: &GuestConfig) -> Result<Self, EngineError> {
+        Self::make(config, true, true)
+    }
+
+    fn make(config: &GuestConfig, bounded: bool, metered: bool) -> Result<Self, EngineError> {
         let mut wasmtime = wasmtime_config(config);
         wasmtime.epoch_interruption(bounded);
+        wasmtime.consume_fuel(metered);
         let engine = Engine::new(&wasmtime).map_err(|e| EngineError(format!("{e:#}")))?;
         let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility(&engine)));
         let ticker = Ticker::start(engine.clone())?;
-        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, bounded, _ticker: ticker }) })
+        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, bounded, metered, _ticker: ticker }) })
     }
 
     /// The settings it was made with.
@@ -94,6 +105,12 @@ impl GuestEngine {
     #[must_use]
     pub fn live_instances(&self) -> u64 {
         self.inner.engine.pooling_allocator_metrics().map_or(0, |m| m.component_instances())
+    }
+
+    /// Whether it counts fuel.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        self.inner.metered
     }
 
     pub(crate) fn wasmtime(&self) -> &Engine {

@@ -285,6 +285,39 @@ pub enum StoreError {
     },
 }
 
+/// Why a program did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It cannot be made to run here.
+    #[error("the program is not one that runs here: {0}")]
+    Refused(String),
+    /// A component without a main function.
+    #[error(
+        "the component exports no wasi:cli/run, so it is no program: tests are what `cargo test --target wasm32-wasip1 --no-run` (or wasip2) makes"
+    )]
+    NoMain,
+    /// It wants what the sandbox has not.
+    #[error(
+        "the program imports `{0}`; tests run with an empty WASI 0.2, as guests do, and with nothing of the host's"
+    )]
+    Import(String),
+    /// It ran too long.
+    #[error("the program ran longer than {seconds} s (--seconds)")]
+    Deadline {
+        /// Allowed.
+        seconds: u64,
+    },
+    /// It wanted too much memory.
+    #[error("the program wants more than its {limit_bytes} bytes of memory (--memory-mib)")]
+    Memory {
+        /// Allowed.
+        limit_bytes: u64,
+    },
+    /// It trapped: a panic that aborts, an access out of bounds.
+    #[error("the program trapped: {0}")]
+    Trap(String),
+}
+
 /// Why the engine could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -8,7 +8,7 @@ use crate::component::{GuestComponent, Pre};
 use crate::convert::{self, Snapshot};
 use crate::error::GuestFailure;
 use crate::host::limits::CallKind;
-use crate::instance::{GuestEnv, Sandbox};
+use crate::instance::{GuestEnv, Sandbox, Usage};
 use crate::records;
 use crate::tracker::wrong_slot;
 use crate::validate;
@@ -74,6 +74,24 @@ impl FormatterGuest {
         let mut sandbox = Sandbox::new(component, SlotKind::Formatter, env);
         let exports = Exports(sandbox.instantiate(|store| pre.instantiate(store))?);
         Ok(Self { sandbox, exports, interest: Interest::default() })
+    }
+
+    /// What the instance holds and has used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.sandbox.usage()
+    }
+
+    /// Starts the random numbers that WASI gives this guest from a seed of the caller's, where the camera's own is not to
+    /// decide: a test kit shows with two seeds whether the output depends on chance.
+    pub fn reseed(&mut self, seed: u64) {
+        self.sandbox.reseed(seed);
+    }
+
+    /// Leaves the instance so much fuel, so that a call that needs more traps in its middle: fault injection that hits the
+    /// same instruction every time. `false` when the engine is not metered.
+    pub fn leave_fuel(&mut self, fuel: u64) -> bool {
+        self.sandbox.leave_fuel(fuel)
     }
 
     /// Settings: first call of a fresh instance, later new settings with state kept. Answers what it wants to hear of.

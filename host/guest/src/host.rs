@@ -41,6 +41,17 @@ pub(crate) struct HostState {
     pub(crate) log: log::GuestLog,
     pub(crate) time: GuestTime,
     pub(crate) random: wasi::SeededRandom,
+    /// Only of programs (tests of a crate): guests have no arguments, no output of their own and no exit.
+    pub(crate) program: Option<Program>,
+}
+
+/// What a program has that a guest has not.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Its name and arguments.
+    pub(crate) arguments: Vec<String>,
+    /// The code it ended with, once it did.
+    pub(crate) exit: Option<u8>,
 }
 
 impl HostState {
@@ -56,6 +67,7 @@ impl HostState {
             log: log::GuestLog::new(camera, slot, guest, limits, Instant::now()),
             time: GuestTime::default(),
             random: wasi::SeededRandom::for_slot(camera, slot),
+            program: None,
         }
     }
 

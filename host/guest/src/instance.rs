@@ -42,6 +42,23 @@ pub struct CallStats {
     pub cpu_nanoseconds: u64,
 }
 
+/// What an instance holds and has used, at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memories and tables; they never shrink, so this is also the most it ever had.
+    pub memory_bytes: u64,
+    /// Bytes of pictures that it holds as crops.
+    pub crop_bytes: u64,
+    /// Log lines written.
+    pub log_lines: u64,
+    /// Log lines beyond its rate, left out.
+    pub log_lines_left_out: u64,
+    /// Calls and the time in them.
+    pub calls: CallStats,
+    /// Fuel used since the instance began; `None` unless its engine is metered.
+    pub fuel: Option<u64>,
+}
+
 /// A store with one instance in it.
 pub(crate) struct Sandbox {
     store: Store<HostState>,
@@ -67,6 +84,10 @@ impl Sandbox {
             store.limiter(|state| &mut state.memory);
             store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
             store.set_hostcall_fuel(env.limits.transfer_bytes());
+        }
+        if component.engine().is_metered() {
+            // Fails only on an engine that does not count fuel.
+            let _metered = store.set_fuel(u64::MAX);
         }
         Self { store, digest: *component.digest(), env: env.clone(), bounded, dead: false, stats: CallStats::default() }
     }
@@ -106,8 +127,32 @@ impl Sandbox {
         self.store.data_mut().budgets.inherit(&from.store.data().budgets);
     }
 
+    /// See [`Usage`].
+    pub(crate) fn usage(&self) -> Usage {
+        let (log_lines, log_lines_left_out) = self.log_lines();
+        Usage {
+            memory_bytes: self.memory_bytes(),
+            crop_bytes: self.crop_bytes(),
+            log_lines,
+            log_lines_left_out,
+            calls: self.stats,
+            fuel: self.store.get_fuel().ok().map(|left| u64::MAX - left),
+        }
+    }
+
+    /// Starts the guest's random numbers anew from this seed.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.store.data_mut().random = crate::host::wasi::SeededRandom::new(seed);
+    }
+
+    /// Leaves so much fuel: the next call that needs more traps in the middle. `false` when the engine is not metered.
+    pub(crate) fn leave_fuel(&mut self, fuel: u64) -> bool {
+        self.store.set_fuel(fuel).is_ok()
+    }
+
     /// Sets the time that the guest's clocks show in the next calls.
     pub(crate) fn set_time(&mut self, frame: &FrameInfo) {
+        self.store.data_mut().log.at(frame);
         self.store.data_mut().time = GuestTime { monotonic_ns: frame.timestamp_ns, wall_ns: frame.captured_at_ns };
     }
 

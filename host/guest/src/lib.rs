@@ -13,12 +13,14 @@
 
 mod bindings;
 mod cache;
+mod command;
 mod component;
 pub mod config;
 mod convert;
 mod digest;
 mod engine;
 mod error;
+mod facts;
 mod formatter;
 mod host;
 mod instance;
@@ -31,14 +33,16 @@ mod store;
 mod tracker;
 mod validate;
 
+pub use command::{CommandLimits, run_command};
 pub use component::{ComponentInfo, GuestComponent, WIT_VERSION, WIT_VERSIONS, inspect};
 pub use config::{BreakerConfig, GuestCeilings, GuestConfig, GuestLimits, RestartConfig};
 pub use convert::Snapshot;
 pub use digest::Digest;
 pub use engine::GuestEngine;
-pub use error::{EngineError, GuestFailure, LoadError, Refusal, StoreError, SwapError};
+pub use error::{CommandError, EngineError, GuestFailure, LoadError, Refusal, StoreError, SwapError};
+pub use facts::{ComponentFacts, MemoryFacts, facts};
 pub use formatter::{FormatEvent, FormatterGuest, Interest, WrittenMessage};
-pub use instance::{CallStats, GuestEnv};
+pub use instance::{CallStats, GuestEnv, Usage};
 pub use scorer::ScorerGuest;
 pub use slots::{CameraGuests, GuestFactory, GuestSet, Outcome, PreparedGuest, SlotGuest};
 pub use store::{GuestStore, StoredGuest};

@@ -11,7 +11,7 @@ use crate::component::{GuestComponent, Pre};
 use crate::convert::{self, Snapshot};
 use crate::error::GuestFailure;
 use crate::host::limits::CallKind;
-use crate::instance::{GuestEnv, Sandbox};
+use crate::instance::{GuestEnv, Sandbox, Usage};
 use crate::records;
 use crate::tracker::wrong_slot;
 use crate::validate;
@@ -41,6 +41,24 @@ impl ScorerGuest {
         let mut sandbox = Sandbox::new(component, SlotKind::Scorer, env);
         let exports = Exports(sandbox.instantiate(|store| pre.instantiate(store))?);
         Ok(Self { sandbox, exports })
+    }
+
+    /// What the instance holds and has used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.sandbox.usage()
+    }
+
+    /// Starts the random numbers that WASI gives this guest from a seed of the caller's, where the camera's own is not to
+    /// decide: a test kit shows with two seeds whether the output depends on chance.
+    pub fn reseed(&mut self, seed: u64) {
+        self.sandbox.reseed(seed);
+    }
+
+    /// Leaves the instance so much fuel, so that a call that needs more traps in its middle: fault injection that hits the
+    /// same instruction every time. `false` when the engine is not metered.
+    pub fn leave_fuel(&mut self, fuel: u64) -> bool {
+        self.sandbox.leave_fuel(fuel)
     }
 
     /// Settings: first call of a fresh instance, later new settings with state kept.

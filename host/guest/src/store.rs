@@ -154,6 +154,21 @@ impl GuestStore {
         Ok(component)
     }
 
+    /// The bytes of a guest, checked against the digest they are filed under.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; `DigestMismatch`; `Io`.
+    pub fn bytes(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
+        let guest = self.resolve(reference)?;
+        let builtin = self.builtin.iter().find(|(g, _)| *g == guest).map(|(_, path)| path.clone());
+        let path = builtin.unwrap_or_else(|| self.blob(&guest.info.digest));
+        let bytes = fs::read(&path).map_err(at("reading", &path))?;
+        if Digest::of(&bytes) != guest.info.digest {
+            return Err(StoreError::DigestMismatch { path });
+        }
+        Ok(bytes)
+    }
+
     /// Takes a component in under a name and a version. The same bytes again are fine; other bytes are not.
     ///
     /// # Errors

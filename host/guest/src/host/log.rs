@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use facestream_core::CameraId;
 use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, FrameInfo};
 
 use super::HostState;
 use crate::bindings::log::{self, Level};
@@ -27,6 +27,8 @@ pub(crate) struct GuestLog {
     pub(crate) written: u64,
     pub(crate) left_out: u64,
     partial: String,
+    /// Session and sequence of the frame that the guest was last called for.
+    frame: (u64, u64),
 }
 
 impl GuestLog {
@@ -43,7 +45,13 @@ impl GuestLog {
             written: 0,
             left_out: 0,
             partial: String::new(),
+            frame: (0, 0),
         }
+    }
+
+    /// The lines that follow belong to this frame.
+    pub(crate) fn at(&mut self, frame: &FrameInfo) {
+        self.frame = (frame.session, frame.sequence);
     }
 
     /// Writes one line, or counts it as left out. A fixed window: at its end one line says how many were left out.
@@ -66,12 +74,13 @@ impl GuestLog {
         // Control characters would let a guest forge lines of others or drive a terminal.
         let text = one_line(text, self.max_bytes);
         let (camera, slot, guest) = (&self.camera, self.slot, &self.guest);
+        let (session, frame) = self.frame;
         match level {
-            Level::Trace => tracing::trace!(target: "guest", %camera, %slot, %guest, "{text}"),
-            Level::Debug => tracing::debug!(target: "guest", %camera, %slot, %guest, "{text}"),
-            Level::Info => tracing::info!(target: "guest", %camera, %slot, %guest, "{text}"),
-            Level::Warn => tracing::warn!(target: "guest", %camera, %slot, %guest, "{text}"),
-            Level::Error => tracing::error!(target: "guest", %camera, %slot, %guest, "{text}"),
+            Level::Trace => tracing::trace!(target: "guest", %camera, %slot, %guest, session, frame, "{text}"),
+            Level::Debug => tracing::debug!(target: "guest", %camera, %slot, %guest, session, frame, "{text}"),
+            Level::Info => tracing::info!(target: "guest", %camera, %slot, %guest, session, frame, "{text}"),
+            Level::Warn => tracing::warn!(target: "guest", %camera, %slot, %guest, session, frame, "{text}"),
+            Level::Error => tracing::error!(target: "guest", %camera, %slot, %guest, session, frame, "{text}"),
         }
     }
 

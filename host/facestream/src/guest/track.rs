@@ -2,18 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
+use clap::Args;
 use facestream_core::guest::{SlotKind, SlotSpec};
 use facestream_core::{CameraId, Detection, FrameInfo, Rect};
 use facestream_guest_host::{GuestConfig, GuestEnv, TrackerGuest};
 
-use crate::cli::TrackArgs;
 use crate::lines::mot_rows;
 use crate::parts;
+
+/// `facestream guest track`.
+#[derive(Debug, Args)]
+pub struct TrackArgs {
+    /// Tracker: a built-in guest's name or a component file
+    pub guest: String,
+    /// MOTChallenge detections: frame,-1,x,y,width,height,score
+    #[arg(long, value_name = "DET.txt")]
+    pub detections: PathBuf,
+    /// Frames a second of the video they came from
+    #[arg(long, default_value_t = 30.0)]
+    pub fps: f64,
+    /// MOTChallenge tracks: frame,id,x,y,width,height,score,-1,-1,-1
+    #[arg(long, value_name = "TRACKS.txt")]
+    pub out: PathBuf,
+    /// Settings of the tracker, as a JSON object
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    pub config: String,
+    /// Size of the frames, for trackers that clip to it
+    #[arg(long, default_value = "1920x1080", value_name = "WxH")]
+    pub size: String,
+}
 
 /// Reads detections, calls the tracker for every frame from 1 to the last, writes what it followed.
 ///
