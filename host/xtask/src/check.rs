@@ -79,6 +79,10 @@ pub(crate) fn workspaces(root: &Path) -> Vec<PathBuf> {
 fn deny(root: &Path) -> anyhow::Result<()> {
     let program = install_deny(root)?;
     for manifest in workspaces(root) {
+        // The lock file names crates of platforms and features that no build here has fetched, and cargo-deny reads the
+        // manifests of all: on a cold registry `--offline` failed on `crunchy`, which only `half` for SPIR-V needs.
+        let mut fetch = shell::cargo(root);
+        shell::run(fetch.args(["fetch", "--locked", "--manifest-path"]).arg(&manifest))?;
         let mut deny = Command::new(&program);
         deny.current_dir(root).arg("--manifest-path").arg(&manifest).arg("--config").arg(root.join("deny.toml"));
         shell::run(deny.args(["--offline", "check", "licenses", "bans", "sources"]))?;
