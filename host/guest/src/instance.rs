@@ -13,6 +13,7 @@ use crate::bindings::types;
 use crate::component::GuestComponent;
 use crate::config::GuestLimits;
 use crate::digest::Digest;
+use crate::engine::GuestEngine;
 use crate::error::{GuestFailure, Refusal};
 use crate::host::limits::CallKind;
 use crate::host::{GuestTime, HostState};
@@ -62,6 +63,8 @@ pub struct Usage {
 /// A store with one instance in it.
 pub(crate) struct Sandbox {
     store: Store<HostState>,
+    /// Kept so that its clock ticks as long as there is something to cut.
+    _engine: GuestEngine,
     digest: Digest,
     env: GuestEnv,
     bounded: bool,
@@ -89,7 +92,15 @@ impl Sandbox {
             // Fails only on an engine that does not count fuel.
             let _metered = store.set_fuel(u64::MAX);
         }
-        Self { store, digest: *component.digest(), env: env.clone(), bounded, dead: false, stats: CallStats::default() }
+        Self {
+            store,
+            _engine: component.engine().clone(),
+            digest: *component.digest(),
+            env: env.clone(),
+            bounded,
+            dead: false,
+            stats: CallStats::default(),
+        }
     }
 
     /// Name under which its log lines appear.

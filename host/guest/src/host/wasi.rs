@@ -131,7 +131,9 @@ struct Datetime {
 
 type Cx<'a> = StoreContextMut<'a, HostState>;
 
-/// Defines one imported interface, `name` without its version.
+/// Defines one imported interface, `name` without its version. Resources that an interface takes over from another one
+/// (`use`) are defined in it too, as the same type: a component imports them with the interface, and what is missing here
+/// would be stubbed as a resource of its own, which then is not the same as the other interface's.
 pub(crate) fn define(name: &str, i: &mut LinkerInstance<'_, HostState>) -> Result<()> {
     match name {
         "wasi:cli/environment" => {
@@ -154,26 +156,33 @@ pub(crate) fn define(name: &str, i: &mut LinkerInstance<'_, HostState>) -> Resul
             })
         }
         "wasi:cli/stdin" => {
+            resource::<InputStream>(i, "input-stream")?;
             i.func_wrap("get-stdin", |mut cx: Cx<'_>, ()| Ok((cx.data_mut().table.push(InputStream)?,)))
         }
         "wasi:cli/stdout" => {
+            resource::<OutputStream>(i, "output-stream")?;
             i.func_wrap("get-stdout", |mut cx: Cx<'_>, ()| Ok((cx.data_mut().table.push(OutputStream::Output)?,)))
         }
         "wasi:cli/stderr" => {
+            resource::<OutputStream>(i, "output-stream")?;
             i.func_wrap("get-stderr", |mut cx: Cx<'_>, ()| Ok((cx.data_mut().table.push(OutputStream::Error)?,)))
         }
         "wasi:cli/terminal-input" => resource::<Terminal>(i, "terminal-input"),
         "wasi:cli/terminal-output" => resource::<Terminal>(i, "terminal-output"),
         "wasi:cli/terminal-stdin" => {
+            resource::<Terminal>(i, "terminal-input")?;
             i.func_wrap("get-terminal-stdin", |_: Cx<'_>, ()| Ok((None::<Resource<Terminal>>,)))
         }
         "wasi:cli/terminal-stdout" => {
+            resource::<Terminal>(i, "terminal-output")?;
             i.func_wrap("get-terminal-stdout", |_: Cx<'_>, ()| Ok((None::<Resource<Terminal>>,)))
         }
         "wasi:cli/terminal-stderr" => {
+            resource::<Terminal>(i, "terminal-output")?;
             i.func_wrap("get-terminal-stderr", |_: Cx<'_>, ()| Ok((None::<Resource<Terminal>>,)))
         }
         "wasi:clocks/monotonic-clock" => {
+            resource::<Pollable>(i, "pollable")?;
             i.func_wrap("now", |cx: Cx<'_>, ()| {
                 let state = cx.data();
                 // A program has no frames; libtest shows how long its tests took.
@@ -197,9 +206,13 @@ pub(crate) fn define(name: &str, i: &mut LinkerInstance<'_, HostState>) -> Resul
             i.func_wrap("resolution", |_: Cx<'_>, ()| Ok((Datetime { seconds: 0, nanoseconds: 1 },)))
         }
         "wasi:filesystem/preopens" => {
+            resource::<Descriptor>(i, "descriptor")?;
             i.func_wrap("get-directories", |_: Cx<'_>, ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))
         }
         "wasi:filesystem/types" => {
+            resource::<StreamFailure>(i, "error")?;
+            resource::<InputStream>(i, "input-stream")?;
+            resource::<OutputStream>(i, "output-stream")?;
             resource::<Descriptor>(i, "descriptor")?;
             resource::<Descriptor>(i, "directory-entry-stream")
         }
@@ -247,6 +260,8 @@ fn resource<T: 'static>(i: &mut LinkerInstance<'_, HostState>, name: &str) -> Re
 type Io<T> = std::result::Result<T, StreamError>;
 
 fn streams(i: &mut LinkerInstance<'_, HostState>) -> Result<()> {
+    resource::<StreamFailure>(i, "error")?;
+    resource::<Pollable>(i, "pollable")?;
     resource::<InputStream>(i, "input-stream")?;
     resource::<OutputStream>(i, "output-stream")?;
     for read in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
