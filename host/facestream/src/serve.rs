@@ -143,8 +143,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the data folder, readable by its owner only (it holds camera addresses with passwords), and takes it for this
-/// process alone: two hosts would run the same cameras and write the same files. The lock goes with the process.
+/// Makes the data folder, open to its owner only (it holds camera addresses with passwords, pictures and messages), and
+/// takes it for this process alone: two hosts would run the same cameras and write the same files. The lock goes with the
+/// process.
 fn data_folder(path: &Path) -> anyhow::Result<File> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
@@ -152,6 +153,7 @@ fn data_folder(path: &Path) -> anyhow::Result<File> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the data folder {} (server.data_dir, --data)", path.display()))?;
+    close_to_others(path)?;
     let lock = path.join(".lock");
     let file = File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
     match file.try_lock() {
@@ -161,5 +163,73 @@ fn data_folder(path: &Path) -> anyhow::Result<File> {
             path.display()
         ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", lock.display())),
+    }
+}
+
+/// What people put into a data folder before the first start.
+const PREPARED: [&str; 2] = ["guests", "models"];
+
+/// Takes the rights of others off a folder that was there already, when a host has run in it or it is as good as empty.
+/// Any other (a home folder, a shared one) is not ours to close, and so no place for passwords: it is refused.
+fn close_to_others(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cannot = || format!("cannot read the data folder {} (server.data_dir, --data)", path.display());
+    let mode = std::fs::metadata(path).with_context(cannot)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let ours = path.join("cameras.db").exists();
+    for entry in std::fs::read_dir(path).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        anyhow::ensure!(
+            ours || name == ".lock" || PREPARED.iter().any(|prepared| name == *prepared),
+            "the data folder {} is open to other users (mode {mode:03o}) and holds other things ({}): give facestream a \
+             folder of its own (--data DIR), or close this one with `chmod 700 {}`",
+            path.display(),
+            name.display(),
+            path.display()
+        );
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).with_context(|| {
+        format!(
+            "the data folder {} is open to other users (mode {mode:03o}) and cannot be closed to them; its owner can, with \
+             `chmod 700 {}`",
+            path.display(),
+            path.display()
+        )
+    })?;
+    tracing::info!(data = %path.display(), was = format!("{mode:03o}"), "the data folder is closed to other users now");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_ours_is_closed_to_others_and_one_of_somebody_else_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let mode = || std::fs::metadata(&data).unwrap().permissions().mode() & 0o777;
+        let open = || std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+        drop(data_folder(&data).unwrap());
+        assert_eq!(mode(), 0o700, "a new one");
+        open();
+        std::fs::create_dir(data.join("models")).unwrap();
+        drop(data_folder(&data).unwrap());
+        assert_eq!(mode(), 0o700, "one that was there, with a model put into it");
+        open();
+        std::fs::write(data.join("letters.txt"), "").unwrap();
+        let error = data_folder(&data).unwrap_err().to_string();
+        assert!(error.contains("letters.txt") && error.contains("mode 755") && error.contains("chmod 700"), "{error}");
+        assert_eq!(mode(), 0o755, "and left as it was");
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+        drop(data_folder(&data).unwrap());
+        open();
+        std::fs::write(data.join("cameras.db"), "").unwrap();
+        data_folder(&data).unwrap();
+        assert_eq!(mode(), 0o700, "a host has run in it, whatever lies beside");
     }
 }

@@ -7,6 +7,7 @@ mod api;
 mod process;
 mod report;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     if out.exists() {
         std::fs::remove_dir_all(&out).with_context(|| format!("could not empty {}", out.display()))?;
     }
-    std::fs::create_dir_all(&out)?;
+    // Closed to others, as the host wants the folder that it keeps addresses and pictures in.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&out)?;
 
     shell::say(&format!("{} simulated cameras: a real RTSP server with digest authentication", args.cameras));
     let clip = assets(root).join("clips/demo.mp4");
