@@ -41,21 +41,50 @@ pub fn measure(planes: Planes<'_>, area: Rect) -> Result<Quality, PictureError> 
     Ok(Quality { sharpness: mean_gradient(&luma).min(255.0), brightness })
 }
 
+/// The operator is separable: sums and differences of columns first, then of their neighbours, in 16 bits (a level is at
+/// most 255, so a component at most 1020). Columns are added up apart from each other. Both let the compiler work on
+/// eight pixels at once with what every x86-64 has.
 fn mean_gradient(luma: &[u8; SIDE * SIDE]) -> f32 {
     const INNER: usize = SIDE - 2;
-    let mut total = 0.0_f64;
-    // Row by row into an array first: a running sum of floats keeps the compiler from working on several at once.
-    let mut row = [0.0_f32; INNER];
+    let mut columns = [0.0_f32; INNER];
+    let (mut smooth, mut slope) = ([0_i16; SIDE], [0_i16; SIDE]);
     for y in 1..=INNER {
-        let rows = [y - 1, y, y + 1].map(|row| &luma[row * SIDE..(row + 1) * SIDE]);
-        let [above, here, below] = rows.map(|r| (&r[..INNER], &r[1..=INNER], &r[2..]));
-        for x in 0..INNER {
-            let p = |r: &[u8]| i32::from(r[x]);
-            let gx = p(above.2) - p(above.0) + 2 * (p(here.2) - p(here.0)) + p(below.2) - p(below.0);
-            let gy = p(below.0) + 2 * p(below.1) + p(below.2) - p(above.0) - 2 * p(above.1) - p(above.2);
-            row[x] = ((gx * gx + gy * gy) as f32).sqrt();
+        let [above, here, below] = [y - 1, y, y + 1].map(|row| luma.as_chunks::<SIDE>().0[row]);
+        for x in 0..SIDE {
+            let [a, h, b] = [above, here, below].map(|row| i16::from(row[x]));
+            smooth[x] = a + 2 * h + b;
+            slope[x] = b - a;
         }
-        total += f64::from(row.iter().sum::<f32>());
+        for (x, column) in columns.iter_mut().enumerate() {
+            let gx = i32::from(smooth[x + 2] - smooth[x]);
+            let gy = i32::from(slope[x] + 2 * slope[x + 1] + slope[x + 2]);
+            *column += ((gx * gx + gy * gy) as f32).sqrt();
+        }
     }
-    (total / ((SIDE - 2) * (SIDE - 2)) as f64) as f32
+    let total: f64 = columns.iter().map(|&c| f64::from(c)).sum();
+    (total / (INNER * INNER) as f64) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_is_that_of_the_operators_definition() {
+        let mut luma = [0; SIDE * SIDE];
+        for (i, y) in luma.iter_mut().enumerate() {
+            *y = ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
+        }
+        let at = |x: usize, y: usize| f64::from(luma[y * SIDE + x]);
+        let mut total = 0.0;
+        for y in 1..SIDE - 1 {
+            for x in 1..SIDE - 1 {
+                let side = |x: usize| at(x, y - 1) + 2.0 * at(x, y) + at(x, y + 1);
+                let row = |y: usize| at(x - 1, y) + 2.0 * at(x, y) + at(x + 1, y);
+                total += (side(x + 1) - side(x - 1)).hypot(row(y + 1) - row(y - 1));
+            }
+        }
+        let want = total / ((SIDE - 2) * (SIDE - 2)) as f64;
+        assert!((f64::from(mean_gradient(&luma)) - want).abs() < 1e-4 * want, "{want}");
+    }
 }
