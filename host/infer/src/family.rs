@@ -12,6 +12,7 @@ use std::fmt;
 use crate::geometry::Fit;
 use crate::nms::Candidate;
 use crate::onnx::{Description, Dim, FLOAT, Freeing, TensorInfo};
+use crate::stem::Stem;
 
 /// Order of an input's three channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +79,16 @@ pub(crate) struct Thinning {
     pub(crate) clip: bool,
 }
 
+/// The same model with less work.
+pub(crate) struct Reworked {
+    /// Its file.
+    pub(crate) bytes: Vec<u8>,
+    /// Reads its outputs.
+    pub(crate) family: Box<dyn Family>,
+    /// What computes its first layers, when they are not in the file any more.
+    pub(crate) stem: Option<Stem>,
+}
+
 /// One model of a family.
 pub(crate) trait Family: Send + Sync + fmt::Debug {
     /// The family's name, for people.
@@ -88,6 +99,11 @@ pub(crate) trait Family: Send + Sync + fmt::Debug {
     fn freeing(&self) -> Freeing;
     /// How candidates are thinned out.
     fn thinning(&self) -> Thinning;
+    /// The model changed to less work with the same results, where the family knows how and the graph is the one known.
+    /// `stem` allows to leave the first layers to [`Stem`].
+    fn rework(&self, _bytes: &[u8], _input: &str, _stem: bool) -> Option<Reworked> {
+        None
+    }
     /// Reads picture `item` of a batch. `size` is the input's width and height.
     ///
     /// # Errors

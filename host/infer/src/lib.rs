@@ -35,6 +35,7 @@ mod model;
 mod nms;
 pub mod onnx;
 mod runtime;
+mod stem;
 #[cfg(test)]
 mod testing;
 

@@ -2,6 +2,7 @@
 //!
 //! Owns sessions and the way from frames to detections. Must not know cameras or batching.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +18,13 @@ use sha2::{Digest, Sha256};
 use crate::backend::{Backend, Detector};
 use crate::config::{InferConfig, InputSize, Provider};
 use crate::error::InferError;
-use crate::family::{self, Family, InputSpec, TensorView};
+use crate::family::{self, Family, InputSpec, Reworked, TensorView};
 use crate::geometry::{Geometry, input_for};
 use crate::letterbox::Letterbox;
 use crate::nms::{Selection, select};
 use crate::onnx::{self, MAX_MODEL_BYTES};
 use crate::runtime::{self, CPU, OPENVINO, Runtime};
+use crate::stem::{self, Stem};
 
 /// What is known of a loaded model, for people and for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +70,8 @@ struct Inner {
     info: ModelInfo,
     family: Box<dyn Family>,
     spec: InputSpec,
+    /// Computes the first layers, when they were taken out of the graph.
+    stem: Option<Stem>,
     config: InferConfig,
     input: String,
     outputs: Vec<String>,
@@ -100,6 +104,11 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn from_bytes(name: &str, bytes: &[u8], config: &InferConfig) -> Result<Arc<Self>, InferError> {
+        Self::with_rework(name, bytes, config, true)
+    }
+
+    /// As [`Model::from_bytes`]; without `rework` the graph is only mended, to compare.
+    fn with_rework(name: &str, bytes: &[u8], config: &InferConfig, rework: bool) -> Result<Arc<Self>, InferError> {
         let not_onnx = |e: onnx::OnnxError| InferError::NotOnnx { model: name.to_owned(), reason: e.to_string() };
         let description = onnx::describe(bytes).map_err(not_onnx)?;
         let family = family::recognise(&description).map_err(|(found, expected)| InferError::UnknownFamily {
@@ -107,13 +116,22 @@ impl Model {
             found,
             expected,
         })?;
-        let mended = onnx::mend(bytes, family.freeing()).map_err(not_onnx)?;
+        let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        // OpenVINO computes in bf16, which the first layers' own code would not gain from.
+        let stem = Stem::supported() && config.providers.iter().all(|p| *p == Provider::Cpu);
+        let input = description.inputs.first().map_or("", |i| i.name.as_str());
+        let reworked = if rework { family.rework(bytes, input, stem) } else { None };
+        let (bytes, family, stem) = match reworked {
+            Some(Reworked { bytes, family, stem }) => (Cow::Owned(bytes), family, stem),
+            None => (Cow::Borrowed(bytes), family, None),
+        };
+        let description = onnx::describe(&bytes).map_err(not_onnx)?;
+        let mended = onnx::mend(&bytes, family.freeing()).map_err(not_onnx)?;
         let (session, provider, notes) = runtime::with(config, |rt| first_session(rt, name, &mended, config))??;
         for note in &notes {
             tracing::warn!(model = name, "{note}; another provider is used");
         }
         let spec = family.input();
-        let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
         let info = ModelInfo {
             name: name.to_owned(),
             family: family.name(),
@@ -126,6 +144,7 @@ impl Model {
             info,
             family,
             spec,
+            stem,
             config: config.clone(),
             input: description.inputs.first().map(|i| i.name.clone()).unwrap_or_default(),
             outputs: description.outputs.iter().map(|o| o.name.clone()).collect(),
@@ -262,12 +281,15 @@ struct OnnxBackend {
     letterbox: Letterbox,
     /// Input tensor, used again from run to run.
     buffer: Vec<f32>,
+    /// What the first layers made of it, where they are ours.
+    reduced: Vec<f32>,
+    scratch: stem::Scratch,
 }
 
 impl OnnxBackend {
     fn new(model: Arc<Inner>, session: Session) -> Self {
         let letterbox = Letterbox::new(model.spec);
-        Self { model, session, letterbox, buffer: Vec::new() }
+        Self { model, session, letterbox, buffer: Vec::new(), reduced: Vec::new(), scratch: stem::Scratch::default() }
     }
 
     /// One run on nothing, at the size that a 16:9 source gets: a model whose shapes only look right is refused when it
@@ -291,9 +313,20 @@ impl OnnxBackend {
         size: (u32, u32),
         geometries: &[Geometry],
     ) -> Result<Vec<Vec<Detection>>, InferError> {
-        let Self { model, session, buffer, .. } = self;
-        let shape = [batch as i64, 3, i64::from(size.1), i64::from(size.0)];
-        let input = TensorRef::from_array_view((shape, buffer.as_slice())).map_err(|e| model.failed(&e))?;
+        let Self { model, session, buffer, reduced, scratch, .. } = self;
+        let (width, height) = (i64::from(size.0), i64::from(size.1));
+        let (shape, data) = match &model.stem {
+            Some(stem) => {
+                let len = Stem::output_len(size);
+                reduced.resize(batch * len, 0.0);
+                for (picture, out) in buffer.chunks_exact(slot(size)).zip(reduced.chunks_exact_mut(len)) {
+                    stem.run(picture, size, out, scratch);
+                }
+                ([batch as i64, stem::CHANNELS as i64, height / 4, width / 4], reduced.as_slice())
+            }
+            None => ([batch as i64, 3, height, width], buffer.as_slice()),
+        };
+        let input = TensorRef::from_array_view((shape, data)).map_err(|e| model.failed(&e))?;
         let results = session.run(ort::inputs![model.input.as_str() => input]).map_err(|e| model.failed(&e))?;
         let mut views = Vec::with_capacity(model.outputs.len());
         for name in &model.outputs {
@@ -364,3 +397,6 @@ impl Backend for OnnxBackend {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Owns the few message fields that this needs (numbers from onnx.proto3 of ONNX 1.20). Must not know model families
 //! and must not run anything. Works on the wire format, so whatever it does not understand stays as it was.
 
+pub(crate) mod nodes;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,11 @@ mod graph {
     pub(super) const SPARSE_INITIALIZER: u64 = 15;
 }
 mod tensor {
+    pub(super) const DIMS: u64 = 1;
+    pub(super) const DATA_TYPE: u64 = 2;
+    pub(super) const FLOAT_DATA: u64 = 4;
     pub(super) const NAME: u64 = 8;
+    pub(super) const RAW_DATA: u64 = 9;
     pub(super) const EXTERNAL_DATA: u64 = 13;
     pub(super) const DATA_LOCATION: u64 = 14;
 }

@@ -1,10 +1,13 @@
 //! YuNet, OpenCV Zoo's face detector of March 2023 (Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", 2023).
 //!
-//! Owns its tensor layout; the decoding equals OpenCV's FaceDetectorYN.
+//! Owns its tensor layout; the decoding equals OpenCV's FaceDetectorYN. The published graph is computed with less work
+//! where it can be ([`rework`]).
+
+mod rework;
 
 use facestream_core::Point;
 
-use super::{Channels, Family, InputSpec, TensorView, Thinning, image_input, may_be};
+use super::{Channels, Family, InputSpec, Reworked, TensorView, Thinning, image_input, may_be};
 use crate::geometry::Fit;
 use crate::nms::Candidate;
 use crate::onnx::{Description, Freeing};
@@ -17,9 +20,12 @@ const STRIDES: [u32; 3] = [8, 16, 32];
 const KINDS: [(&str, i64); 4] = [("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)];
 
 #[derive(Debug)]
-struct YuNet {
-    /// For each stride the places of cls, obj, bbox and kps among the outputs.
-    places: [[usize; 4]; 3],
+enum YuNet {
+    /// As published: for each stride the places of cls, obj, bbox and kps among the outputs, cell after cell.
+    Apart([[usize; 4]; 3]),
+    /// An output a stride, in their order: `[batch, 16, rows, columns]`, channels in the order of [`KINDS`], scores
+    /// before their sigmoid.
+    Joined,
 }
 
 pub(super) fn recognise(description: &Description) -> Option<Box<dyn Family>> {
@@ -35,7 +41,7 @@ pub(super) fn recognise(description: &Description) -> Option<Box<dyn Family>> {
             }
         }
     }
-    Some(Box::new(YuNet { places }))
+    Some(Box::new(YuNet::Apart(places)))
 }
 
 impl Family for YuNet {
@@ -64,47 +70,100 @@ impl Family for YuNet {
         Thinning { nms_iou: Some(0.3), whole_pixels: true, clip: false }
     }
 
+    fn rework(&self, bytes: &[u8], input: &str, stem: bool) -> Option<Reworked> {
+        let rework::Reworked { bytes, stem } = rework::rework(bytes, input, stem)?;
+        Some(Reworked { bytes, family: Box::new(Self::Joined), stem })
+    }
+
     fn decode(
         &self,
         outputs: &[TensorView<'_>],
         item: usize,
-        (width, height): (u32, u32),
+        size: (u32, u32),
         threshold: f32,
     ) -> Result<Vec<Candidate>, String> {
-        let mut found = Vec::new();
-        for (stride, places) in STRIDES.into_iter().zip(self.places) {
-            let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
-            let cells = columns * rows;
-            let of = |kind: usize| {
-                let output = outputs.get(places[kind]).ok_or("an output is missing")?;
-                cells_of(output, item, cells, KINDS[kind].1 as usize)
-            };
-            let (cls, obj, bbox, kps) = (of(0)?, of(1)?, of(2)?, of(3)?);
-            let s = stride as f32;
-            for (cell, (&c, &o)) in cls.iter().zip(obj).enumerate() {
-                // The geometric mean of the two, each in [0, 1].
-                let score = (c.clamp(0.0, 1.0) * o.clamp(0.0, 1.0)).sqrt();
-                // NaN is left out too.
-                if score.is_nan() || score < threshold {
-                    continue;
-                }
-                let (x, y) = ((cell % columns) as f32, (cell / columns) as f32);
-                let b = &bbox[4 * cell..][..4];
-                let (cx, cy) = ((x + b[0]) * s, (y + b[1]) * s);
-                let (w, h) = (b[2].exp() * s, b[3].exp() * s);
-                let (x1, y1) = (cx - w / 2.0, cy - h / 2.0);
-                let k = &kps[10 * cell..][..10];
-                let point = |n: usize| Point { x: (x + k[2 * n]) * s, y: (y + k[2 * n + 1]) * s };
-                found.push(Candidate {
-                    corners: [x1, y1, x1 + w, y1 + h],
-                    score,
-                    class_id: 0,
-                    landmarks: Some(std::array::from_fn(point)),
-                });
+        match self {
+            Self::Apart(places) => decode_apart(places, outputs, item, size, threshold),
+            Self::Joined => decode_joined(outputs, item, size, threshold),
+        }
+    }
+}
+
+fn decode_apart(
+    places: &[[usize; 4]; 3],
+    outputs: &[TensorView<'_>],
+    item: usize,
+    (width, height): (u32, u32),
+    threshold: f32,
+) -> Result<Vec<Candidate>, String> {
+    let mut found = Vec::new();
+    for (stride, places) in STRIDES.into_iter().zip(places) {
+        let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
+        let cells = columns * rows;
+        let of = |kind: usize| {
+            let output = outputs.get(places[kind]).ok_or("an output is missing")?;
+            cells_of(output, item, cells, KINDS[kind].1 as usize)
+        };
+        let (cls, obj, bbox, kps) = (of(0)?, of(1)?, of(2)?, of(3)?);
+        for (cell, (&c, &o)) in cls.iter().zip(obj).enumerate() {
+            // The geometric mean of the two, each in [0, 1].
+            let score = (c.clamp(0.0, 1.0) * o.clamp(0.0, 1.0)).sqrt();
+            // NaN is left out too.
+            if score >= threshold {
+                let (b, k) = (&bbox[4 * cell..][..4], &kps[10 * cell..][..10]);
+                found.push(face((cell % columns, cell / columns), stride, score, |n| b[n], |n| k[n]));
             }
         }
-        Ok(found)
     }
+    Ok(found)
+}
+
+fn decode_joined(
+    outputs: &[TensorView<'_>],
+    item: usize,
+    (width, height): (u32, u32),
+    threshold: f32,
+) -> Result<Vec<Candidate>, String> {
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+    // A score is at most the square root of either of its two factors, so both must reach the threshold's square; told
+    // before the sigmoid, with room for rounding. Most cells end here.
+    let square = f64::from(threshold).powi(2);
+    let least = ((square / (1.0 - square)).ln() - 1e-3) as f32;
+    let mut found = Vec::new();
+    for (output, stride) in STRIDES.into_iter().enumerate() {
+        let (columns, rows) = ((width / stride) as usize, (height / stride) as usize);
+        let cells = columns * rows;
+        let output = outputs.get(output).ok_or("an output is missing")?;
+        let data = output.item(item, &[Some(rework::JOINED), Some(rows), Some(columns)])?;
+        let channel = |n: usize| &data[n * cells..][..cells];
+        for (cell, (&c, &o)) in channel(0).iter().zip(channel(1)).enumerate() {
+            // NaN is left out too.
+            if c >= least && o >= least {
+                let score = (sigmoid(c) * sigmoid(o)).sqrt();
+                if score >= threshold {
+                    let (b, k) = (|n| channel(2 + n)[cell], |n| channel(6 + n)[cell]);
+                    found.push(face((cell % columns, cell / columns), stride, score, b, k));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A cell's face: four numbers of its box, ten of its points.
+fn face(
+    (x, y): (usize, usize),
+    stride: u32,
+    score: f32,
+    b: impl Fn(usize) -> f32,
+    k: impl Fn(usize) -> f32,
+) -> Candidate {
+    let (x, y, s) = (x as f32, y as f32, stride as f32);
+    let (cx, cy) = ((x + b(0)) * s, (y + b(1)) * s);
+    let (w, h) = (b(2).exp() * s, b(3).exp() * s);
+    let (x1, y1) = (cx - w / 2.0, cy - h / 2.0);
+    let point = |n: usize| Point { x: (x + k(2 * n)) * s, y: (y + k(2 * n + 1)) * s };
+    Candidate { corners: [x1, y1, x1 + w, y1 + h], score, class_id: 0, landmarks: Some(std::array::from_fn(point)) }
 }
 
 /// The cells of one picture. The published file reshapes to `[1, -1, channels]`, so the pictures of a batch come one
@@ -128,7 +187,7 @@ mod tests {
     /// 32x32 input: 16, 4 and 1 cells. Everything zero except one cell of stride 16.
     #[test]
     fn one_cell_becomes_one_face() {
-        let yunet = YuNet { places: [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]] };
+        let yunet = YuNet::Apart([[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]);
         let cells = [16, 4, 1];
         let mut data: Vec<Vec<f32>> =
             KINDS.iter().flat_map(|k| cells.map(|n| vec![0.0; 2 * n * k.1 as usize])).collect();
@@ -154,5 +213,34 @@ mod tests {
         let joined: Vec<[i64; 3]> = shapes.iter().map(|s| [1, s[0] * s[1], s[2]]).collect();
         let views: Vec<_> = data.iter().zip(&joined).map(|(data, shape)| TensorView { shape, data }).collect();
         assert_eq!(yunet.decode(&views, 1, (32, 32), 0.3), Ok(found));
+    }
+
+    #[test]
+    fn joined_heads_give_the_same_face() {
+        // Sixteen channels of 16, 4 and 1 cells, two pictures; scores far below any threshold but for one cell.
+        let cells = [16, 4, 1];
+        let mut data = cells.map(|n| {
+            let picture = |_| (0..16 * n).map(move |i| if i < 2 * n { -20.0 } else { 0.0 });
+            (0..2).flat_map(picture).collect::<Vec<f32>>()
+        });
+        let at = |channel: usize| (16 + channel) * 4 + 3;
+        let logit = |p: f32| (p / (1.0 - p)).ln();
+        for (channel, value) in [(0, logit(0.9)), (1, logit(0.4)), (2, 0.5), (3, 0.25), (4, 2f32.ln()), (6, -0.5)] {
+            data[1][at(channel)] = value;
+        }
+        data[0][5] = f32::NAN;
+        let shapes = [[2, 16, 4, 4], [2, 16, 2, 2], [2, 16, 1, 1]];
+        let views: Vec<_> = data.iter().zip(&shapes).map(|(data, shape)| TensorView { shape, data }).collect();
+        assert_eq!(YuNet::Joined.decode(&views, 0, (32, 32), 0.3), Ok(vec![]));
+        let found = YuNet::Joined.decode(&views, 1, (32, 32), 0.3).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!((found[0].score - 0.6).abs() < 1e-6);
+        for (got, want) in found[0].corners.iter().zip([8.0, 12.0, 40.0, 28.0]) {
+            assert!((got - want).abs() < 1e-4, "{found:?}");
+        }
+        assert_eq!(found[0].landmarks.unwrap()[0], Point { x: 8.0, y: 16.0 });
+        assert_eq!(YuNet::Joined.decode(&views, 1, (32, 32), 0.599).unwrap().len(), 1, "just above the threshold");
+        assert_eq!(YuNet::Joined.decode(&views, 1, (32, 32), 0.601), Ok(vec![]), "just below it");
+        assert!(YuNet::Joined.decode(&views, 1, (64, 32), 0.3).unwrap_err().contains("expected"));
     }
 }

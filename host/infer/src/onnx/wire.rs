@@ -56,6 +56,20 @@ impl<'a> Field<'a> {
             Value::Bytes(_) | Value::Fixed => Err(Malformed),
         }
     }
+
+    /// Repeated whole numbers: one of them, or a packed list.
+    pub(crate) fn numbers(&self) -> Result<Vec<u64>, Malformed> {
+        let packed = match self.value {
+            Value::Varint(n) => return Ok(vec![n]),
+            Value::Bytes(packed) => packed,
+            Value::Fixed => return Err(Malformed),
+        };
+        let (mut out, mut at) = (Vec::new(), 0);
+        while at < packed.len() {
+            out.push(varint(packed, &mut at)?);
+        }
+        Ok(out)
+    }
 }
 
 /// Walks the fields of one message. After the first malformed field it ends.
@@ -161,9 +175,10 @@ mod tests {
         put_bytes(&mut message, 100, b"abc");
         message.extend([0x1d, 1, 2, 3, 4]);
         let fields: Vec<_> = Fields::new(&message).collect::<Result<_, _>>().unwrap();
-        assert_eq!(fields[0].varint(), Ok(300));
+        assert_eq!((fields[0].varint(), fields[0].numbers()), (Ok(300), Ok(vec![300])));
         assert_eq!((fields[1].number, fields[1].text()), (100, Ok("abc".to_owned())));
         assert_eq!((fields[2].number, fields[2].value), (3, Value::Fixed));
+        assert_eq!((fields[1].numbers(), fields[2].numbers()), (Ok(vec![97, 98, 99]), Err(Malformed)));
         assert_eq!(fields.iter().map(|f| f.raw).collect::<Vec<_>>().concat(), message);
     }
 
