@@ -249,7 +249,7 @@ fn guests_are_replaced_while_the_camera_runs() {
     let old = slot("tracker");
     assert_eq!(old["guest"], "botsort");
     let report = swap("tracker", json!({ "guest": "bytetrack" })).json(200);
-    assert_eq!(keys(&report), ["slot", "old_digest", "new_digest", "state", "pause_us"]);
+    assert_eq!(keys(&report), ["slot", "change", "old_digest", "new_digest", "state", "pause_us", "probation_frames"]);
     assert_eq!((&report["slot"], &report["state"]), (&json!("tracker"), &json!("neutral")), "{report}");
     assert_eq!(report["old_digest"], old["digest"]);
     assert!(report["pause_us"].is_u64());

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use facestream_core::event::Event;
-use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{GuestsSpec, SlotChange, SlotKind, SlotSpec, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId};
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
@@ -54,13 +54,23 @@ pub trait Control: Send + Sync + 'static {
     /// What a camera gets that its start request does not say.
     fn defaults(&self) -> CameraDefaults;
 
-    /// Replaces the guest of a slot between two frames, state carried over. When it fails, the old guest still runs.
+    /// Makes a slot run what is asked for, between two frames, state carried over. When only settings change, the guest
+    /// that runs takes them as it is, if it can. When it fails, the old guest still runs.
     ///
     /// # Errors
     /// [`ControlError::UnknownCamera`], [`ControlError::UnknownGuest`], [`ControlError::GuestRefused`] (it does not
-    /// fit the slot, its settings are refused, it failed its first frames), [`ControlError::Unavailable`] while the
-    /// camera has no running slot.
-    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, SwapReport>;
+    /// fit the slot, its settings are refused, it failed its self-test), [`ControlError::Invalid`] (limits above those
+    /// of the host), [`ControlError::Unavailable`] while the camera has no running slot.
+    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport>;
+
+    /// Puts the guest back that ran before in a slot, with its settings; asked for by `who`.
+    ///
+    /// # Errors
+    /// [`ControlError::NothingBefore`], and as [`Control::swap`].
+    fn roll_back<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, who: &'a str) -> Answer<'a, SwapReport>;
+
+    /// What was changed in a slot, the newest first; `None` when there is no such camera.
+    fn slot_history(&self, camera: &CameraId, slot: SlotKind) -> Option<Vec<SlotChange>>;
 
     /// Every guest in the store, by name, newest version first.
     ///
@@ -108,6 +118,18 @@ pub trait Control: Send + Sync + 'static {
 
     /// Numbers for `/metrics` beyond those of cameras, guests and sinks (batcher, engine, process).
     fn metrics(&self) -> Vec<MetricFamily>;
+}
+
+/// What is asked of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotRequest {
+    /// What it is to run.
+    pub wanted: SlotSpec,
+    /// For so many frames the guest before is kept, to come back when the new one fails; the host's own number when left
+    /// out.
+    pub probation_frames: Option<u32>,
+    /// Name of the token that asks.
+    pub who: String,
 }
 
 /// A camera that is wanted now.
@@ -307,6 +329,9 @@ pub enum ControlError {
     /// A component, or its settings, cannot be used: says what is wrong with it.
     #[error("{0}")]
     GuestRefused(String),
+    /// A rollback of a slot that has had one guest only.
+    #[error("the {0} has had no other guest, so there is nothing to go back to")]
+    NothingBefore(SlotKind),
     /// Parts of the request make no sense to the host.
     #[error("the request has {} problem(s)", .0.len())]
     Invalid(Vec<FieldProblem>),

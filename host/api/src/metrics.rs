@@ -189,7 +189,7 @@ impl Snapshot {
 
     fn guests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&facestream_core::guest::SlotStatus) -> f64;
-        let families: [(&str, &str, MetricKind, Read); 6] = [
+        let families: [(&str, &str, MetricKind, Read); 13] = [
             ("facestream_guest_calls", "Calls made to the slot's guests.", MetricKind::Counter, |s| float(s.calls)),
             ("facestream_guest_failures", "Calls that failed.", MetricKind::Counter, |s| float(s.failures)),
             ("facestream_guest_restarts", "Instances made again after a failure.", MetricKind::Counter, |s| {
@@ -202,8 +202,47 @@ impl Snapshot {
                 float(s.memory_bytes)
             }),
             ("facestream_guest_up", "1 while the slot's guest runs.", MetricKind::Gauge, |s| {
-                f64::from(u8::from(s.state == "running"))
+                f64::from(u8::from(matches!(s.state, "running" | "probation")))
             }),
+            ("facestream_guest_cpu_seconds", "Processor time in calls.", MetricKind::Counter, |s| {
+                float(s.cpu_us) / 1e6
+            }),
+            (
+                "facestream_guest_recycles",
+                "Instances made anew because their memory had grown.",
+                MetricKind::Counter,
+                |s| float(s.recycles),
+            ),
+            (
+                "facestream_guest_instances",
+                "Instances of the slot that live: two on probation.",
+                MetricKind::Gauge,
+                |s| float(s.instances.into()),
+            ),
+            (
+                "facestream_guest_degraded",
+                "1 while the built-in guest stands in for the wanted one, or nobody does.",
+                MetricKind::Gauge,
+                |s| f64::from(u8::from(s.degraded())),
+            ),
+            (
+                "facestream_guest_busiest_second_cpu_seconds",
+                "The most processor time in a second of the frames' clock.",
+                MetricKind::Gauge,
+                |s| float(s.busiest_second.cpu_us) / 1e6,
+            ),
+            (
+                "facestream_guest_busiest_second_host_calls",
+                "The most calls of the host's functions in such a second.",
+                MetricKind::Gauge,
+                |s| float(s.busiest_second.host_calls),
+            ),
+            (
+                "facestream_guest_busiest_second_crop_bytes",
+                "The most bytes of pictures asked for in such a second.",
+                MetricKind::Gauge,
+                |s| float(s.busiest_second.crop_bytes),
+            ),
         ];
         for (name, help, kind, read) in families {
             let mut rows = family(encoder, name, help, kind)?;
@@ -216,6 +255,36 @@ impl Snapshot {
                     ];
                     rows.row(&labels, read(slot))?;
                 }
+            }
+        }
+        let slots = || self.cameras.iter().flat_map(|c| c.slots.iter().map(|s| (c.camera_id.as_str(), s)));
+        let mut rows =
+            family(encoder, "facestream_guest_breaker", "1 for the state of the slot's breaker.", MetricKind::Gauge)?;
+        for (camera, slot) in slots() {
+            for state in ["closed", "open", "half-open"] {
+                let labels = [("camera", camera), ("slot", slot.slot.as_str()), ("state", state)];
+                rows.row(&labels, f64::from(u8::from(slot.breaker == state)))?;
+            }
+        }
+        let mut rows = family(encoder, "facestream_guest_failures_by_kind", "Failures, by kind.", MetricKind::Counter)?;
+        for (camera, slot) in slots() {
+            for kind in ["trap", "deadline", "memory", "budget", "invalid", "refused", "instantiate"] {
+                let n = slot.failures_by_kind.get(kind).copied().unwrap_or(0);
+                rows.row(&[("camera", camera), ("slot", slot.slot.as_str()), ("kind", kind)], float(n))?;
+            }
+        }
+        let mut rows =
+            family(encoder, "facestream_guest_swaps", "Changes of guests, by outcome.", MetricKind::Counter)?;
+        for (camera, slot) in slots() {
+            let swaps = slot.swaps;
+            let outcomes = [
+                ("swapped", swaps.swapped),
+                ("confirmed", swaps.confirmed),
+                ("rolled-back", swaps.rolled_back),
+                ("reconfigured", swaps.reconfigured),
+            ];
+            for (outcome, n) in outcomes {
+                rows.row(&[("camera", camera), ("slot", slot.slot.as_str()), ("outcome", outcome)], float(n))?;
             }
         }
         Ok(())

@@ -70,6 +70,8 @@ kinds! {
     GuestConflict = "guest-conflict", CONFLICT, "The guest store stands against it";
     /// The component was refused.
     GuestRefused = "guest-refused", UNPROCESSABLE_ENTITY, "The guest cannot be used";
+    /// A rollback without a guest before.
+    NothingBefore = "no-guest-before", CONFLICT, "The slot has had no guest before this one";
     /// Body over the limit.
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     /// Content type is not the one expected.
@@ -209,6 +211,7 @@ impl From<ControlError> for Problem {
             ControlError::CameraConflict { .. } => Kind::CameraConflict,
             ControlError::GuestConflict(_) => Kind::GuestConflict,
             ControlError::GuestRefused(_) => Kind::GuestRefused,
+            ControlError::NothingBefore(_) => Kind::NothingBefore,
             ControlError::Invalid(errors) => return Self::invalid(errors),
             ControlError::NoCapacity(_) => Kind::NoCapacity,
             ControlError::Unavailable(_) => Kind::Unavailable,

@@ -24,7 +24,7 @@ use crate::extract::MAX_JSON_BYTES;
 use crate::guard::{self, Hosts, Observer};
 use crate::openapi;
 use crate::problem::{self, Problem};
-use crate::routes::{cameras, events, guests, legacy, pages, system};
+use crate::routes::{cameras, events, guests, legacy, pages, slots, system};
 
 /// Uploads held in memory at once.
 const UPLOADS_AT_ONCE: usize = 2;
@@ -103,8 +103,9 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(cameras::list))
         .routes(routes!(cameras::show))
         .routes(routes!(cameras::snapshot))
-        .routes(routes!(cameras::slots))
-        .routes(routes!(cameras::slot))
+        .routes(routes!(slots::slots))
+        .routes(routes!(slots::slot))
+        .routes(routes!(slots::history))
         .routes(routes!(guests::list))
         .routes(routes!(guests::show))
         .routes(routes!(system::models))
@@ -116,7 +117,7 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(legacy::stop))
         .routes(routes!(cameras::put))
         .routes(routes!(cameras::delete));
-    let operator_slow = OpenApiRouter::new().routes(routes!(cameras::swap));
+    let operator_slow = OpenApiRouter::new().routes(routes!(slots::swap)).routes(routes!(slots::roll_back));
     let admin = OpenApiRouter::new().routes(routes!(guests::delete));
     let admin_upload = OpenApiRouter::new().routes(routes!(guests::upload));
 

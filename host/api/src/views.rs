@@ -4,3 +4,4 @@
 
 pub(crate) mod requests;
 pub(crate) mod responses;
+pub(crate) mod slots;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use facestream_api::control::{
     Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, FieldProblem, GuestAdded, GuestInfo, GuestUpload,
-    MetricFamily, ModelInfo, SinkStatus, Started,
+    MetricFamily, ModelInfo, SinkStatus, SlotRequest, Started,
 };
 use facestream_core::event::Event;
-use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{SlotChange, SlotKind, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
 use facestream_guest_host::{GuestStore, StoreError, StoredGuest};
 use facestream_infer::InferError;
@@ -49,6 +49,7 @@ fn start_error(error: StartError) -> ControlError {
         StartError::Invalid(text) => invalid("/detect_fps", text),
         StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
         StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
+        StartError::Limit { slot, limit, reason } => invalid(&format!("/guests/{slot}/limits/{limit}"), reason),
         // A file that can never run, as opposed to a library that is missing now.
         StartError::Model(
             ref error @ ModelError::Load {
@@ -68,6 +69,21 @@ fn store_error(error: StoreError) -> ControlError {
         error @ StoreError::VersionTaken { .. } => ControlError::GuestConflict(error.to_string()),
         error @ (StoreError::BadReference(_) | StoreError::Load { .. }) => ControlError::GuestRefused(chain(&error)),
         error => ControlError::internal(error),
+    }
+}
+
+fn swap_error(error: SwapFailure) -> ControlError {
+    match error {
+        SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
+        SwapFailure::Limits(problems) => {
+            let problem = |(limit, reason): (&str, String)| FieldProblem::new(format!("/limits/{limit}"), reason);
+            ControlError::Invalid(problems.into_iter().map(problem).collect())
+        }
+        SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
+        SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
+        SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
+        SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
+        SwapFailure::Wanted(error) => ControlError::internal(error),
     }
 }
 
@@ -143,17 +159,20 @@ impl Control for Host {
         self.defaults.clone()
     }
 
-    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, SwapReport> {
+    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || {
-            supervisor.swap(&camera, slot, &wanted).map_err(|error| match error {
-                SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
-                SwapFailure::Guest { unknown: true, .. } => ControlError::UnknownGuest(wanted.guest.clone()),
-                SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
-                SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
-                SwapFailure::Wanted(error) => ControlError::internal(error),
-            })
-        }))
+        let SlotRequest { wanted, probation_frames, who } = change;
+        let request = facestream_pipeline::supervisor::SlotRequest { wanted, probation_frames, who };
+        Box::pin(blocking(move || supervisor.swap(&camera, slot, &request).map_err(swap_error)))
+    }
+
+    fn roll_back<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, who: &'a str) -> Answer<'a, SwapReport> {
+        let (supervisor, camera, who) = (Arc::clone(&self.supervisor), camera.clone(), who.to_owned());
+        Box::pin(blocking(move || supervisor.roll_back(&camera, slot, &who).map_err(swap_error)))
+    }
+
+    fn slot_history(&self, camera: &CameraId, slot: SlotKind) -> Option<Vec<SlotChange>> {
+        self.supervisor.history(camera, slot)
     }
 
     fn guests(&self) -> Answer<'_, Vec<GuestInfo>> {

@@ -18,6 +18,7 @@ use facestream_core::metrics::Counter;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
 use facestream_guest_host::{CameraGuests, GuestSet};
 use facestream_pipeline::Models;
+use facestream_pipeline::book::{SlotBook, SlotRecords};
 use facestream_pipeline::camera::{RunningCamera, Shared};
 use facestream_pipeline::file::FileRun;
 use facestream_pipeline::lane::GuestPool;
@@ -247,7 +248,8 @@ impl Run<'_> {
                     max_attempts: None,
                     guests: self.guests.clone(),
                 };
-                cameras.push(RunningCamera::start(&shared, n as u64 + 1, spec, &self.model, &engine, stage, metrics)?);
+                let book = Arc::new(SlotBook::new(spec, SlotRecords::default()));
+                cameras.push(RunningCamera::start(&shared, n as u64 + 1, book, &self.model, &engine, stage, metrics)?);
             }
             let limit = self.args.seconds.map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
             tokio::select! {

@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use facestream_core::event::Event;
-use facestream_core::guest::{OnFailure, SlotKind, SlotStatus};
+use facestream_core::guest::{GuestRef, OnFailure, SlotKind, SlotStatus};
 use facestream_core::metrics::Counter;
 use facestream_core::{Affine, CameraId, CameraMetrics, Detection, DropReason, Frame, FrameInfo, Message, Shot, Track};
 use serde_json::Value;
@@ -211,5 +211,16 @@ impl CameraGuests {
     #[must_use]
     pub fn status(&self) -> Vec<SlotStatus> {
         vec![self.tracker.status(), self.scorer.status(), self.formatter.status()]
+    }
+
+    /// The guest that a slot is to run: what runs, unless the built-in one stands in for it.
+    #[must_use]
+    pub fn wanted(&self, slot: SlotKind) -> GuestRef {
+        match slot {
+            SlotKind::Tracker => self.tracker.wanted(),
+            SlotKind::Scorer => self.scorer.wanted(),
+            SlotKind::Formatter => self.formatter.wanted(),
+        }
+        .name()
     }
 }

@@ -22,6 +22,7 @@ use facestream_ingest::{IngestEnv, IngestEvent, IngestHandle};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::book::SlotBook;
 use crate::lane::{GuestPool, Lane, WhenFull};
 use crate::rate::Rate;
 use crate::snapshot::Latest;
@@ -49,7 +50,7 @@ pub struct Shared {
 pub struct RunningCamera {
     id: CameraId,
     worker: WorkerId,
-    spec: Mutex<CameraSpec>,
+    book: Arc<SlotBook>,
     model: String,
     url: String,
     metrics: Arc<CameraMetrics>,
@@ -81,12 +82,13 @@ impl RunningCamera {
     pub fn start(
         shared: &Arc<Shared>,
         worker: WorkerId,
-        spec: CameraSpec,
+        book: Arc<SlotBook>,
         model: &str,
         engine: &Arc<Engine>,
         stage: Stage,
         metrics: Arc<CameraMetrics>,
     ) -> Result<Arc<Self>, SpawnError> {
+        let spec = book.spec();
         let (latest, slots, factory) = (stage.latest(), stage.slots(), stage.guests.factory());
         let bound = shared.mailbox_frames;
         let lane = shared.pool.lane(spec.id.as_str(), stage, bound, WhenFull::DropOldest, Arc::clone(&metrics));
@@ -137,7 +139,7 @@ impl RunningCamera {
             worker,
             model: model.to_owned(),
             url: spec.url.to_string(),
-            spec: Mutex::new(spec),
+            book,
             metrics,
             state,
             stopping: AtomicBool::new(false),
@@ -167,12 +169,13 @@ impl RunningCamera {
     /// As it is wanted.
     #[must_use]
     pub fn spec(&self) -> CameraSpec {
-        self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.book.spec()
     }
 
-    /// Changes what is wanted, after it was made so.
-    pub fn change_spec(&self, change: impl FnOnce(&mut CameraSpec)) {
-        change(&mut self.spec.lock().unwrap_or_else(PoisonError::into_inner));
+    /// What is wanted of it, and what was changed.
+    #[must_use]
+    pub fn book(&self) -> &Arc<SlotBook> {
+        &self.book
     }
 
     /// Its counters.

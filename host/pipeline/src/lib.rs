@@ -5,6 +5,7 @@
 //! must never run a guest on the async runtime's threads.
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod camera;
 pub mod config;
 pub mod file;

@@ -1,7 +1,9 @@
 //! Owns all cameras: makes the running ones match the wanted ones.
 //!
-//! Must not speak HTTP. Loading models and guests takes time, so `start` and `swap` are to be called where blocking is
+//! Changes of guests are in `supervisor::slots`. Must not speak HTTP. Loading models and guests takes time, so `start` and `swap` are to be called where blocking is
 //! allowed; reading status never blocks on a camera or a guest.
+
+mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,18 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use facestream_core::event::Event;
-use facestream_core::guest::{GuestsSpec, OnFailure, SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{GuestsSpec, SlotKind};
 use facestream_core::metrics::DropReason;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerId};
-use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, SlotGuest, StoreError, SwapError};
+use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, StoreError, SwapError};
 use facestream_ingest::PolicyError;
 use tokio::runtime::Handle;
 
+use crate::book::SlotBook;
 use crate::camera::{RunningCamera, Shared, SpawnError};
-use crate::lane::LaneError;
 use crate::models::{ModelError, Models};
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
+
+pub use slots::{SlotRequest, SwapFailure};
 
 /// How often a stop looks whether a start or stop of the same camera has ended.
 const CHANGE_POLL: Duration = Duration::from_millis(10);
@@ -58,6 +62,16 @@ pub enum StartError {
         /// Why, in words.
         reason: String,
     },
+    /// A limit of a slot that this host does not allow.
+    #[error("{slot}: {limit} {reason}")]
+    Limit {
+        /// Slot.
+        slot: SlotKind,
+        /// The limit's name.
+        limit: &'static str,
+        /// Why, in words.
+        reason: String,
+    },
     /// It could not be remembered.
     #[error(transparent)]
     Wanted(#[from] WantedError),
@@ -67,28 +81,6 @@ pub enum StartError {
     /// The host is going down.
     #[error("the host is stopping")]
     Stopping,
-}
-
-/// Why a swap did not happen; what ran before still runs.
-#[derive(Debug, thiserror::Error)]
-pub enum SwapFailure {
-    /// No such camera.
-    #[error("no camera {0}")]
-    UnknownCamera(CameraId),
-    /// The guest is unknown, refused, or failed.
-    #[error("{reason}")]
-    Guest {
-        /// Whether the store has nothing of that name.
-        unknown: bool,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The camera does not take it now.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-    /// Swapped, but not remembered for the next start.
-    #[error(transparent)]
-    Wanted(#[from] WantedError),
 }
 
 /// What the supervisor is made of.
@@ -171,6 +163,9 @@ impl Supervisor {
                     camera.lane().tick(now);
                     if sample {
                         camera.sample_rates(now);
+                        if camera.book().is_unsaved() {
+                            supervisor.remember_soon(&camera);
+                        }
                     }
                 }
             }
@@ -246,6 +241,11 @@ impl Supervisor {
         if let Some(fps) = spec.detect_fps.filter(|f| !(f.is_finite() && *f > 0.0 && *f <= 1000.0)) {
             return Err(StartError::Invalid(format!("detect_fps = {fps} must be above 0 and at most 1000")));
         }
+        for slot in SlotKind::ALL {
+            if let Some((limit, reason)) = self.refused_limits(&spec.guests.slot(slot).limits).into_iter().next() {
+                return Err(StartError::Limit { slot, limit, reason });
+            }
+        }
         let id = spec.id.clone();
         // Only what can never become right is refused here; a name that does not resolve now may do so later.
         self.parts.shared.ingest.policy.precheck(&spec.url)?;
@@ -264,17 +264,26 @@ impl Supervisor {
     fn launch(&self, worker: WorkerId, spec: CameraSpec) -> Result<Arc<RunningCamera>, StartError> {
         let parts = &self.parts;
         let engine = parts.models.engine(spec.model.as_deref())?;
+        let model = parts.models.resolve(spec.model.as_deref()).to_owned();
         let metrics = Arc::new(CameraMetrics::default());
         let guests = self.guests(&spec.id, &spec.guests, &metrics)?;
         let clock = Arc::clone(&parts.shared.clock);
         let events = parts.shared.events.clone();
-        // No listener is no error.
-        let tell = move |event: Event| drop(events.send(event));
+        let records = parts.wanted.slots(&spec.id).unwrap_or_else(|error| {
+            tracing::error!(camera = %spec.id, %error, "the history of its slots begins anew");
+            Default::default()
+        });
+        let book = Arc::new(SlotBook::new(spec, records));
+        let noting = Arc::clone(&book);
+        let tell = move |event: Event| {
+            noting.note(&event);
+            // No listener is no error.
+            drop(events.send(event));
+        };
         let stage =
             Stage::new(guests, Arc::clone(&parts.outlet), Arc::clone(&metrics), clock).with_events(Box::new(tell));
-        let model = parts.models.resolve(spec.model.as_deref()).to_owned();
         let _runtime = parts.runtime.enter();
-        Ok(RunningCamera::start(&parts.shared, worker, spec, &model, &engine, stage, metrics)?)
+        Ok(RunningCamera::start(&parts.shared, worker, book, &model, &engine, stage, metrics)?)
     }
 
     fn guests(
@@ -307,21 +316,6 @@ impl Supervisor {
         })
     }
 
-    /// Finds and, the first time, compiles what a slot asks for.
-    fn slot_guest(&self, spec: &SlotSpec) -> Result<SlotGuest, StoreError> {
-        let component = self.parts.guests.load(&spec.guest)?;
-        let mut guest = SlotGuest::new(&spec.guest, component, spec.config.clone());
-        guest.limits = Some(self.parts.guest_config.limits_within(&spec.limits));
-        guest.on_failure = spec.on_failure;
-        if spec.on_failure == OnFailure::Fallback {
-            let kind = guest.component.kind();
-            let component = self.parts.guests.load(kind.default_guest())?;
-            let stand_in = SlotGuest::new(kind.default_guest(), component, serde_json::json!({}));
-            guest.stand_in = Some(Box::new(stand_in));
-        }
-        Ok(guest)
-    }
-
     /// Makes a camera unwanted, drains and removes it. False when there is none.
     ///
     /// # Errors
@@ -334,71 +328,11 @@ impl Supervisor {
             // stopped it meanwhile, which is what was asked for.
             return Ok(self.parts.wanted.remove(id)? || was);
         };
-        self.parts.wanted.remove(id)?;
+        // What its guests do while they are drained is of no account any more.
+        camera.book().close_with(|| self.parts.wanted.remove(id))?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
         Ok(true)
-    }
-
-    /// Replaces the guest of a slot between two frames. Blocks while the guest loads.
-    ///
-    /// # Errors
-    /// See [`SwapFailure`].
-    pub fn swap(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<SwapReport, SwapFailure> {
-        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
-        let guest = self.slot_guest(wanted).map_err(|e| SwapFailure::Guest {
-            unknown: matches!(e, StoreError::NotFound { .. }),
-            reason: e.to_string(),
-        })?;
-        let refused = |error: SwapError| SwapFailure::Guest { unknown: false, reason: error.to_string() };
-        // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
-        let prepared = camera.factory().prepare(slot, guest).map_err(refused)?;
-        // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
-        let _changing = loop {
-            match self.change(id) {
-                Some(changing) => break changing,
-                None => std::thread::sleep(CHANGE_POLL),
-            }
-        };
-        if !self.camera(id).is_some_and(|now| Arc::ptr_eq(&now, &camera)) {
-            return Err(SwapFailure::UnknownCamera(id.clone()));
-        }
-        let (answer, swapped) = crossbeam_channel::bounded(1);
-        camera.lane().call(move |stage| {
-            let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
-                stage.hand_over(outcome);
-                report
-            });
-            stage.publish_status();
-            // The caller is gone only when it panicked.
-            drop(answer.send(report));
-        })?;
-        let report = match swapped.recv() {
-            Ok(report) => report.map_err(refused)?,
-            Err(_) => return Err(SwapFailure::Lane(LaneError::Closed)),
-        };
-        camera.change_spec(|spec| *spec.guests.slot_mut(slot) = wanted.clone());
-        self.parts.wanted.put(camera.worker(), &camera.spec())?;
-        Ok(report)
-    }
-
-    /// The camera and slot that want a guest of this digest, running or not.
-    #[must_use]
-    pub fn user_of(&self, digest: &str) -> Option<(CameraId, SlotKind)> {
-        let resolves = |spec: &SlotSpec| {
-            self.parts.guests.resolve(&spec.guest).is_ok_and(|guest| guest.info.digest.to_string() == digest)
-        };
-        let running = self.statuses().into_iter().find_map(|camera| {
-            camera.slots.iter().find(|s| s.digest == digest).map(|s| (camera.camera_id.clone(), s.slot))
-        });
-        // A store that cannot be read has been logged; what runs is known without it.
-        running.or_else(|| {
-            let wanted = self.parts.wanted.all().map(|w| w.cameras).unwrap_or_default();
-            wanted.into_iter().find_map(|(_, spec)| {
-                let slot = SlotKind::ALL.into_iter().find(|&kind| resolves(spec.guests.slot(kind)))?;
-                Some((spec.id, slot))
-            })
-        })
     }
 
     /// One camera.
@@ -452,6 +386,11 @@ impl Supervisor {
                 tokio::time::sleep(CHANGE_POLL).await;
             }
         }
+        for camera in self.cameras() {
+            if let Err(error) = self.remember(&camera) {
+                tracing::error!(camera = %camera.id(), %error, "the latest changes of its slots are not remembered");
+            }
+        }
         let left: u64 = self.cameras().iter().map(|c| c.metrics().drops(DropReason::ShutdownGrace)).sum();
         if left > 0 {
             tracing::warn!(left, "frames were still on their way when the grace period ran out");
@@ -467,6 +406,16 @@ impl Supervisor {
                 None => tokio::time::sleep(CHANGE_POLL).await,
             }
         }
+    }
+
+    /// Writes down what its guest thread has noted, where blocking is allowed.
+    fn remember_soon(self: &Arc<Self>, camera: &Arc<RunningCamera>) {
+        let (supervisor, camera) = (Arc::clone(self), Arc::clone(camera));
+        self.parts.runtime.spawn_blocking(move || {
+            if let Err(error) = supervisor.remember(&camera) {
+                tracing::error!(camera = %camera.id(), %error, "the latest changes of its slots are not remembered; trying again");
+            }
+        });
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<CameraId, Arc<RunningCamera>>> {

@@ -9,9 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use facestream_core::camera::Transport;
 use facestream_core::guest::GuestsSpec;
 use facestream_core::{CameraId, CameraSpec, SourceUrl, WorkerId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
+
+use crate::book::SlotRecords;
 
 /// Remembers which cameras are wanted.
 pub trait WantedStore: Send + Sync {
@@ -25,6 +27,16 @@ pub trait WantedStore: Send + Sync {
     /// # Errors
     /// When the store could not be changed.
     fn remove(&self, id: &CameraId) -> Result<bool, WantedError>;
+    /// Keeps what was changed in a camera's slots, until the camera is forgotten.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    fn put_slots(&self, id: &CameraId, slots: &SlotRecords) -> Result<(), WantedError>;
+    /// What was changed in a camera's slots; nothing when nothing was.
+    ///
+    /// # Errors
+    /// When the store could not be read, or holds it in a form of another version.
+    fn slots(&self, id: &CameraId) -> Result<SlotRecords, WantedError>;
     /// All of them, by worker id.
     ///
     /// # Errors
@@ -117,6 +129,9 @@ impl SqliteWanted {
              PRAGMA synchronous = FULL;
              CREATE TABLE IF NOT EXISTS cameras (
                  id TEXT PRIMARY KEY, worker_id INTEGER NOT NULL, spec TEXT NOT NULL
+             ) STRICT;
+             CREATE TABLE IF NOT EXISTS slots (
+                 camera TEXT PRIMARY KEY, records TEXT NOT NULL
              ) STRICT;",
         )?;
         Ok(Self { connection: Mutex::new(connection) })
@@ -146,7 +161,29 @@ impl WantedStore for SqliteWanted {
 
     fn remove(&self, id: &CameraId) -> Result<bool, WantedError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute("DELETE FROM slots WHERE camera = ?1", params![id.as_str()])?;
         Ok(connection.execute("DELETE FROM cameras WHERE id = ?1", params![id.as_str()])? > 0)
+    }
+
+    fn put_slots(&self, id: &CameraId, slots: &SlotRecords) -> Result<(), WantedError> {
+        let json = serde_json::to_string(slots).map_err(|e| bad_row(id.as_str(), &e))?;
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute(
+            "INSERT INTO slots (camera, records) VALUES (?1, ?2) ON CONFLICT (camera) DO UPDATE SET records = ?2",
+            params![id.as_str(), json],
+        )?;
+        Ok(())
+    }
+
+    fn slots(&self, id: &CameraId) -> Result<SlotRecords, WantedError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let json: Option<String> = connection
+            .query_row("SELECT records FROM slots WHERE camera = ?1", params![id.as_str()], |r| r.get(0))
+            .optional()?;
+        json.map_or_else(
+            || Ok(SlotRecords::default()),
+            |json| serde_json::from_str(&json).map_err(|e| bad_row(id.as_str(), &e)),
+        )
     }
 
     fn all(&self) -> Result<Wanted, WantedError> {

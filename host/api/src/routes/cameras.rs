@@ -1,19 +1,18 @@
-//! Cameras and their slots.
+//! Cameras.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use facestream_core::CameraId;
-use facestream_core::guest::SlotKind;
 
 use super::camera_id;
 use crate::control::{CameraRef, FieldProblem};
 use crate::extract::{JsonBody, PathParams};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::requests::{Binary, CameraRequest, GuestChoice};
-use crate::views::responses::{CameraList, CameraView, SlotList, SlotView, SwapView};
+use crate::views::requests::{Binary, CameraRequest};
+use crate::views::responses::{CameraList, CameraView};
 
 /// List cameras
 #[utoipa::path(get, path = "/api/v1/cameras", tag = "cameras", operation_id = "list_cameras", responses(
@@ -85,58 +84,4 @@ pub(crate) async fn snapshot(State(app): State<App>, PathParams(id): PathParams<
             Err(Problem::new(Kind::NoPicture, format!("camera `{id}` has not had a frame analysed yet; try again")))
         }
     }
-}
-
-/// List the guests of a camera
-#[utoipa::path(get, path = "/api/v1/cameras/{id}/guests", tag = "cameras", operation_id = "list_slots",
-    params(("id" = String, Path, description = "Name of the camera")), responses(
-    (status = 200, description = "Its slots in the order in which a frame passes them.", body = SlotList),
-))]
-pub(crate) async fn slots(
-    State(app): State<App>,
-    PathParams(id): PathParams<String>,
-) -> Result<Json<SlotList>, Problem> {
-    let status = app.camera(&camera_id(&id)?)?;
-    Ok(Json(SlotList { slots: status.slots.into_iter().map(SlotView::from).collect() }))
-}
-
-fn slot_kind(text: &str) -> Result<SlotKind, Problem> {
-    text.parse().map_err(|detail| Problem::new(Kind::UnknownSlot, detail))
-}
-
-/// Show the guest in a slot
-#[utoipa::path(get, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "cameras", operation_id = "show_slot",
-    params(("id" = String, Path, description = "Name of the camera"),
-           ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")), responses(
-    (status = 200, description = "The slot.", body = SlotView),
-))]
-pub(crate) async fn slot(
-    State(app): State<App>,
-    PathParams((id, slot)): PathParams<(String, String)>,
-) -> Result<Json<SlotView>, Problem> {
-    let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
-    let status = app.camera(&id)?;
-    let slot = status.slots.into_iter().find(|s| s.slot == kind);
-    slot.map(|s| Json(s.into())).ok_or_else(|| {
-        Problem::new(Kind::Unavailable, format!("the {kind} of camera `{id}` has not been set up yet; try again"))
-    })
-}
-
-/// Swap the guest in a slot
-///
-/// Between two frames, with its state. When the new guest cannot take over, the old one goes on.
-#[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "cameras", operation_id = "swap_guest",
-    params(("id" = String, Path, description = "Name of the camera"),
-           ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")),
-    request_body = GuestChoice, responses(
-    (status = 200, description = "The new guest runs.", body = SwapView),
-))]
-pub(crate) async fn swap(
-    State(app): State<App>,
-    PathParams((id, slot)): PathParams<(String, String)>,
-    JsonBody(choice): JsonBody<GuestChoice>,
-) -> Result<Json<SwapView>, Problem> {
-    let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
-    let wanted = choice.into_checked_slot()?;
-    Ok(Json(app.control.swap(&id, kind, wanted).await?.into()))
 }

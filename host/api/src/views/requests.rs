@@ -1,16 +1,13 @@
 //! Request bodies. All are strict: an unknown field is an error, so that a typo does not silently mean a default.
 
 use facestream_core::camera::{CameraId, CameraSpec, Transport};
-use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
+use facestream_core::guest::{GuestsSpec, SlotKind};
 use facestream_core::secret::SourceUrl;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
+use super::slots::{GuestChoice, reference_problem};
 use crate::control::{CameraDefaults, CameraRef, FieldProblem};
 use crate::problem::Problem;
 
@@ -139,7 +136,7 @@ fn merge(
         (SlotKind::Formatter, choices.formatter, settings.formatter),
     ];
     for (kind, choice, settings) in slots {
-        if let (Some(GuestChoice { config: Some(_), .. }), Some(_)) = (&choice, &settings) {
+        if choice.as_ref().is_some_and(GuestChoice::has_config) && settings.is_some() {
             wrong(
                 &format!("/config/{kind}"),
                 format!("settings are also given in /guests/{kind}/config; give them once"),
@@ -147,7 +144,7 @@ fn merge(
         }
         let slot = guests.slot_mut(kind);
         if let Some(choice) = choice {
-            if let Some(problem) = reference_problem(&choice.guest) {
+            if let Some(problem) = reference_problem(choice.guest()) {
                 wrong(&format!("/guests/{kind}"), problem);
             }
             *slot = choice.into_slot();
@@ -157,11 +154,6 @@ fn merge(
         }
     }
     guests
-}
-
-fn reference_problem(reference: &str) -> Option<String> {
-    let ok = !reference.is_empty() && reference.len() <= 256 && reference.bytes().all(|b| b.is_ascii_graphic());
-    (!ok).then(|| "must be `name`, `name@version` or `sha256:<hex>` of a guest in the store".to_owned())
 }
 
 /// What fills the slots of a camera.
@@ -195,81 +187,6 @@ pub(crate) struct SlotSettings {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     formatter: Option<Map<String, Value>>,
-}
-
-/// A guest by its reference, or with settings.
-pub(crate) struct GuestChoice {
-    guest: String,
-    config: Option<Map<String, Value>>,
-}
-
-/// A guest with its settings.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GuestWithConfig {
-    /// `name`, `name@version` or `sha256:<hex>` of a guest in the store.
-    #[schema(example = "botsort")]
-    guest: String,
-    /// Settings for the guest.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    config: Option<Map<String, Value>>,
-}
-
-impl GuestChoice {
-    fn into_slot(self) -> SlotSpec {
-        SlotSpec::new(self.guest, Value::Object(self.config.unwrap_or_default()))
-    }
-
-    /// Body of a swap: the same choice, by itself.
-    pub(crate) fn into_checked_slot(self) -> Result<SlotSpec, Problem> {
-        match reference_problem(&self.guest) {
-            Some(problem) => Err(Problem::invalid(vec![FieldProblem::new("/guest", problem)])),
-            None => Ok(self.into_slot()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for GuestChoice {
-    // By hand: `serde(untagged)` would answer every mistake with "did not match any variant".
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Choice;
-        impl<'de> Visitor<'de> for Choice {
-            type Value = GuestChoice;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the name of a guest, or {\"guest\": name, \"config\": {…}}")
-            }
-            fn visit_str<E>(self, name: &str) -> Result<GuestChoice, E> {
-                Ok(GuestChoice { guest: name.to_owned(), config: None })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<GuestChoice, A::Error> {
-                let GuestWithConfig { guest, config } = GuestWithConfig::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(GuestChoice { guest, config })
-            }
-        }
-        deserializer.deserialize_any(Choice)
-    }
-}
-
-impl PartialSchema for GuestChoice {
-    fn schema() -> RefOr<Schema> {
-        let name = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .description(Some("`name`, `name@version` or `sha256:<hex>` of a guest in the store"))
-            .build();
-        OneOfBuilder::new()
-            .description(Some("A guest, with or without settings."))
-            .item(name)
-            .item(Ref::from_schema_name("GuestWithConfig"))
-            .into()
-    }
-}
-
-impl ToSchema for GuestChoice {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push(("GuestWithConfig".to_owned(), GuestWithConfig::schema()));
-        GuestWithConfig::schemas(schemas);
-    }
 }
 
 /// Body of `POST /camera/stop`: one of the two.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use facestream_core::camera::{CameraState, CameraStatus};
-use facestream_core::guest::{SlotStatus, SwapReport};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::slots::SlotView;
 use crate::control::{GuestInfo, ModelInfo, SinkStatus};
 
 /// Answer of `POST /camera/start`, in the first FaceStream's shape.
@@ -137,94 +137,6 @@ impl From<CameraStatus> for CameraView {
             counters: status.counters,
             drops: status.drops,
             slots: status.slots.into_iter().map(SlotView::from).collect(),
-        }
-    }
-}
-
-/// The guests of a camera.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SlotList {
-    /// Tracker, scorer, formatter.
-    pub(crate) slots: Vec<SlotView>,
-}
-
-/// A slot of a camera.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Slot)]
-pub(crate) struct SlotView {
-    /// `tracker`, `scorer` or `formatter`.
-    #[schema(example = "tracker")]
-    slot: &'static str,
-    /// The reference that was asked for.
-    #[schema(example = "botsort")]
-    guest: String,
-    /// Digest of what runs.
-    #[schema(example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
-    digest: String,
-    /// Settings in force.
-    #[schema(value_type = Object)]
-    config: serde_json::Value,
-    /// `running`, `restarting` after a failure, or `bypassed`.
-    #[schema(example = "running")]
-    state: &'static str,
-    /// Calls since the camera started.
-    calls: u64,
-    /// Mean microseconds a call.
-    mean_call_us: f64,
-    /// Calls that failed since the camera started.
-    failures: u64,
-    /// Instances made again after a failure.
-    restarts: u64,
-    /// Linear memory of the instance, bytes.
-    memory_bytes: u64,
-    /// The latest failure.
-    last_error: Option<String>,
-}
-
-impl From<SlotStatus> for SlotView {
-    fn from(status: SlotStatus) -> Self {
-        Self {
-            slot: status.slot.as_str(),
-            guest: status.guest,
-            digest: status.digest,
-            config: status.config,
-            state: status.state,
-            calls: status.calls,
-            mean_call_us: status.mean_call_us,
-            failures: status.failures,
-            restarts: status.restarts,
-            memory_bytes: status.memory_bytes,
-            last_error: status.last_error,
-        }
-    }
-}
-
-/// How a swap went.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SwapReport)]
-pub(crate) struct SwapView {
-    /// Which slot.
-    #[schema(example = "scorer")]
-    slot: &'static str,
-    /// Digest that ran before.
-    old_digest: String,
-    /// Digest that runs now.
-    new_digest: String,
-    /// What state came along: `private` (the same schema), `neutral` or `none`.
-    #[schema(example = "private")]
-    state: &'static str,
-    /// How long the camera's guests stood still, microseconds.
-    pause_us: u64,
-}
-
-impl From<SwapReport> for SwapView {
-    fn from(report: SwapReport) -> Self {
-        Self {
-            slot: report.slot.as_str(),
-            old_digest: report.old_digest,
-            new_digest: report.new_digest,
-            state: report.state,
-            pause_us: report.pause_us,
         }
     }
 }

@@ -14,7 +14,7 @@ const TOKENS: [(&str, Role); 3] = [
 
 /// Every route with the role it needs; `None`: no token. Kept by hand on purpose: a route that changes its role by
 /// accident fails here.
-pub const ROUTES: [(&str, &str, Option<Role>); 23] = [
+pub const ROUTES: [(&str, &str, Option<Role>); 25] = [
     ("GET", "/", None),
     ("GET", "/openapi.json", None),
     ("GET", "/docs/", None),
@@ -31,6 +31,8 @@ pub const ROUTES: [(&str, &str, Option<Role>); 23] = [
     ("GET", "/api/v1/cameras/{id}/guests", Some(Role::Viewer)),
     ("GET", "/api/v1/cameras/{id}/guests/{slot}", Some(Role::Viewer)),
     ("PUT", "/api/v1/cameras/{id}/guests/{slot}", Some(Role::Operator)),
+    ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback", Some(Role::Operator)),
+    ("GET", "/api/v1/cameras/{id}/guests/{slot}/history", Some(Role::Viewer)),
     ("GET", "/api/v1/guests", Some(Role::Viewer)),
     ("POST", "/api/v1/guests", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/guests/{reference}", Some(Role::Viewer)),

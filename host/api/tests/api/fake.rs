@@ -9,7 +9,9 @@ use bytes::Bytes;
 use facestream_api::control::*;
 use facestream_core::camera::{CameraState, CameraStatus};
 use facestream_core::event::Event;
-use facestream_core::guest::{SlotKind, SlotSpec, SlotStatus, SwapReport};
+use facestream_core::guest::{
+    ChangeKind, ChangeOutcome, GuestRef, SlotChange, SlotKind, SlotSpec, SlotStatus, SwapReport,
+};
 use facestream_core::metrics::CameraMetrics;
 use facestream_core::{CameraId, CameraSpec};
 use futures::FutureExt;
@@ -19,6 +21,9 @@ use tokio::sync::{Notify, broadcast};
 #[derive(Clone)]
 pub struct Kept {
     pub spec: CameraSpec,
+    /// Latest change last; slots apart are not kept apart here.
+    pub changes: Vec<SlotChange>,
+    pub previous: Option<SlotSpec>,
     pub worker: u64,
     pub state: CameraState,
     pub fps: f64,
@@ -150,7 +155,10 @@ impl Control for FakeControl {
                 };
             }
             let worker = cameras.values().map(|c| c.worker).max().unwrap_or(0) + 1;
-            cameras.insert(spec.id.clone(), Kept { spec, worker, state: CameraState::Running, fps: 29.97 });
+            cameras.insert(
+                spec.id.clone(),
+                Kept { spec, changes: Vec::new(), previous: None, worker, state: CameraState::Running, fps: 29.97 },
+            );
             Ok(Started { worker_id: worker, created: true })
         }
         .boxed()
@@ -190,21 +198,56 @@ impl Control for FakeControl {
         self.defaults.clone()
     }
 
-    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, SwapReport> {
+    fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {
         async move {
             let mut cameras = self.cameras.lock().unwrap();
             let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
+            let SlotRequest { wanted, probation_frames, who } = change;
+            let probation_frames = probation_frames.unwrap_or(50);
+            if wanted.limits.deadline_ms.is_some_and(|ms| ms > 500) {
+                let problem = FieldProblem::new("/limits/deadline_ms", "is above what this host allows");
+                return Err(ControlError::Invalid(vec![problem]));
+            }
             let guest = self.find(&wanted.guest)?;
             if !guest.slots.contains(&slot) {
                 return Err(ControlError::GuestRefused(format!("`{}` is no {slot}", wanted.guest)));
             }
+            let to = GuestRef { guest: wanted.guest.clone(), digest: guest.digest.clone() };
             let old = std::mem::replace(kept.spec.guests.slot_mut(slot), wanted);
+            kept.previous = Some(old.clone());
+            kept.changes.push(SlotChange {
+                at_unix_ms: 1_700_000_000_000,
+                who,
+                change: ChangeKind::Swap,
+                from: GuestRef { guest: old.guest.clone(), digest: format!("sha256:{}", old.guest) },
+                to,
+                state: Some("private".to_owned()),
+                outcome: ChangeOutcome::Probation,
+                reason: None,
+            });
             let old_digest = format!("sha256:{}", old.guest);
             let (change, state) = ("swapped", "private");
             let new_digest = guest.digest;
-            Ok(SwapReport { slot, change, old_digest, new_digest, state, pause_us: 900, probation_frames: 0 })
+            Ok(SwapReport { slot, change, old_digest, new_digest, state, pause_us: 900, probation_frames })
         }
         .boxed()
+    }
+
+    fn roll_back<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, who: &'a str) -> Answer<'a, SwapReport> {
+        async move {
+            let previous = {
+                let mut cameras = self.cameras.lock().unwrap();
+                let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
+                kept.previous.take().ok_or(ControlError::NothingBefore(slot))?
+            };
+            let change = SlotRequest { wanted: previous, probation_frames: Some(0), who: who.to_owned() };
+            self.swap(camera, slot, change).await
+        }
+        .boxed()
+    }
+
+    fn slot_history(&self, camera: &CameraId, _slot: SlotKind) -> Option<Vec<SlotChange>> {
+        self.cameras.lock().unwrap().get(camera).map(|kept| kept.changes.iter().rev().cloned().collect())
     }
 
     fn guests(&self) -> Answer<'_, Vec<GuestInfo>> {

@@ -11,5 +11,6 @@ mod contract;
 mod fake;
 mod legacy;
 mod resources;
+mod slots;
 mod socket;
 mod stream;

@@ -94,7 +94,7 @@ async fn guests_of_a_camera_are_shown_and_swapped() {
     let report = api.put("/api/v1/cameras/a/guests/scorer", r#"{"guest":"sharpest","config":{"k":1}}"#).await;
     assert_eq!(
         report.text(),
-        r#"{"slot":"scorer","old_digest":"sha256:best-shot","new_digest":"sha256:sharpest","state":"private","pause_us":900}"#
+        r#"{"slot":"scorer","change":"swapped","old_digest":"sha256:best-shot","new_digest":"sha256:sharpest","state":"private","pause_us":900,"probation_frames":50}"#
     );
     let slot = api.get("/api/v1/cameras/a/guests/scorer").await.json();
     assert_eq!((&slot["guest"], &slot["config"]), (&"sharpest".into(), &serde_json::json!({"k": 1})));

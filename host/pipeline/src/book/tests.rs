@@ -1,0 +1,116 @@
+use facestream_core::camera::Transport;
+use facestream_core::guest::{GuestRef, GuestsSpec};
+use facestream_core::{CameraId, SourceUrl};
+
+use super::*;
+
+const SLOT: SlotKind = SlotKind::Tracker;
+
+fn book() -> SlotBook {
+    let spec = CameraSpec {
+        id: CameraId::new("c").unwrap(),
+        url: SourceUrl::parse("rtsp://10.0.0.1/s").unwrap(),
+        transport: Transport::Tcp,
+        model: None,
+        detect_fps: None,
+        keyframes_only: false,
+        max_attempts: None,
+        guests: GuestsSpec::default(),
+    };
+    SlotBook::new(spec, SlotRecords::default())
+}
+
+/// A swap to a guest; its digest is its name and a number.
+fn swap(book: &SlotBook, guest: &str, digest: &str, from: &str, outcome: ChangeOutcome) {
+    let name = |guest: &str, digest: &str| GuestRef { guest: guest.to_owned(), digest: digest.to_owned() };
+    let change = SlotChange {
+        at_unix_ms: 1,
+        who: "tester".to_owned(),
+        change: ChangeKind::Swap,
+        from: name(&book.wanted(SLOT).guest, from),
+        to: name(guest, digest),
+        state: Some("private".to_owned()),
+        outcome,
+        reason: None,
+    };
+    book.changed(SLOT, SlotSpec::named(guest), change);
+}
+
+fn rolled_back(book: &SlotBook) {
+    let (guest, back_to) = (book.wanted(SLOT).guest, String::new());
+    let camera = CameraId::new("c").unwrap();
+    book.note(&Event::GuestRolledBack { camera, slot: SLOT, guest, back_to, reason: "it trapped".to_owned() });
+}
+
+fn outcomes(book: &SlotBook) -> Vec<ChangeOutcome> {
+    book.history(SLOT).iter().map(|c| c.outcome).collect()
+}
+
+#[test]
+fn a_guest_that_fails_on_probation_is_no_longer_wanted() {
+    let book = book();
+    swap(&book, "a@1", "d:a1", "d:botsort", ChangeOutcome::Done);
+    swap(&book, "b@1", "d:b1", "d:a1", ChangeOutcome::Probation);
+    assert_eq!((book.wanted(SLOT).guest.as_str(), book.previous(SLOT).unwrap().spec.guest.as_str()), ("b@1", "a@1"));
+    rolled_back(&book);
+    assert_eq!(book.wanted(SLOT).guest, "a@1");
+    assert_eq!(book.previous(SLOT).unwrap().spec.guest, "botsort", "as before the swap that failed");
+    assert_eq!(outcomes(&book), [ChangeOutcome::RolledBack, ChangeOutcome::Done]);
+    assert_eq!(book.history(SLOT)[0].reason.as_deref(), Some("it trapped"));
+}
+
+#[test]
+fn a_name_that_means_the_failed_version_by_now_is_replaced_by_the_digest_that_ran() {
+    let book = book();
+    swap(&book, "mine", "d:1", "d:botsort", ChangeOutcome::Done);
+    swap(&book, "mine", "d:2", "d:1", ChangeOutcome::Probation);
+    rolled_back(&book);
+    assert_eq!(book.wanted(SLOT).guest, "d:1");
+}
+
+#[test]
+fn of_a_row_of_unproven_guests_the_one_before_them_all_comes_back() {
+    let book = book();
+    swap(&book, "a", "d:a", "d:botsort", ChangeOutcome::Probation);
+    swap(&book, "b", "d:b", "d:a", ChangeOutcome::Probation);
+    assert_eq!(book.previous(SLOT).unwrap().spec.guest, "botsort");
+    rolled_back(&book);
+    assert_eq!(book.wanted(SLOT).guest, "botsort");
+    assert_eq!(outcomes(&book), [ChangeOutcome::RolledBack, ChangeOutcome::Superseded]);
+}
+
+#[test]
+fn what_is_new_is_given_out_once_and_again_when_it_could_not_be_written() {
+    let book = book();
+    book.save_with(|_, _| Err("nothing is new")).unwrap();
+    swap(&book, "a", "d:a", "d:botsort", ChangeOutcome::Probation);
+    assert_eq!(book.save_with(|_, _| Err("disk full")), Err("disk full"));
+    let mut kept = None;
+    book.save_with(|spec, records| {
+        kept = Some((spec.clone(), records.clone()));
+        Ok::<_, ()>(())
+    })
+    .unwrap();
+    assert!(!book.is_unsaved());
+    // Another run of the host begins with it.
+    let (spec, records) = kept.unwrap();
+    let json = serde_json::to_string(&records).unwrap();
+    let again = SlotBook::new(spec, serde_json::from_str(&json).unwrap());
+    assert_eq!(again.wanted(SLOT).guest, "a");
+    assert_eq!(again.previous(SLOT).unwrap().digest, "d:botsort");
+    assert_eq!(outcomes(&again), [ChangeOutcome::Unknown], "its probation ended with the host");
+    // A camera that is forgotten is not written down again.
+    swap(&again, "b", "d:b", "d:a", ChangeOutcome::Done);
+    again.close_with(|| Ok::<_, ()>(())).unwrap();
+    again.save_with(|_, _| Err("it is gone")).unwrap();
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let book = book();
+    for n in 0..HISTORY + 10 {
+        swap(&book, &format!("g{n}"), "d", "d", ChangeOutcome::Done);
+    }
+    let history = book.history(SLOT);
+    assert_eq!((history.len(), history[0].to.guest.as_str()), (HISTORY, format!("g{}", HISTORY + 9).as_str()));
+}

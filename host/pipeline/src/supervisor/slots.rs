@@ -1,0 +1,296 @@
+//! Changing a camera's guests while it runs.
+//!
+//! Owns how a request becomes a change (another guest, new settings, or nothing to do) and that what is remembered is
+//! what runs. Blocks while guests load; to be called where that is allowed.
+
+use std::sync::Arc;
+
+use facestream_core::CameraId;
+use facestream_core::guest::{
+    ChangeKind, ChangeOutcome, GuestRef, Limits, OnFailure, SlotChange, SlotKind, SlotSpec, SwapReport,
+};
+use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
+
+use super::{CHANGE_POLL, Changing, Supervisor};
+use crate::camera::RunningCamera;
+use crate::lane::LaneError;
+use crate::wanted::WantedError;
+
+/// What is asked of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotRequest {
+    /// What it is to run.
+    pub wanted: SlotSpec,
+    /// For so many frames the guest before is kept; the host's own number when left out.
+    pub probation_frames: Option<u32>,
+    /// Name of the token that asks.
+    pub who: String,
+}
+
+/// Why a swap did not happen; what ran before still runs.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapFailure {
+    /// No such camera.
+    #[error("no camera {0}")]
+    UnknownCamera(CameraId),
+    /// Limits that are above what the host allows: names and sentences.
+    #[error("{} of the limits are not possible", .0.len())]
+    Limits(Vec<(&'static str, String)>),
+    /// The guest is unknown, refused, or failed.
+    #[error("{reason}")]
+    Guest {
+        /// As it was asked for.
+        guest: String,
+        /// Whether the store has nothing of that name.
+        unknown: bool,
+        /// Why, in words.
+        reason: String,
+    },
+    /// There was no other guest.
+    #[error("the {0} has had no other guest, so there is nothing to go back to")]
+    NothingBefore(SlotKind),
+    /// The camera does not take it now.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// Swapped, but not remembered for the next start.
+    #[error(transparent)]
+    Wanted(#[from] WantedError),
+}
+
+impl Supervisor {
+    /// Makes a slot run what is asked for, between two frames. The guest that runs already takes new settings as it is,
+    /// when it can; else an instance of its own takes over from it. Blocks while the guest loads.
+    ///
+    /// # Errors
+    /// See [`SwapFailure`].
+    pub fn swap(&self, id: &CameraId, slot: SlotKind, request: &SlotRequest) -> Result<SwapReport, SwapFailure> {
+        self.change_slot(id, slot, request, ChangeKind::Swap)
+    }
+
+    /// Back to the guest before, with its settings.
+    ///
+    /// # Errors
+    /// See [`SwapFailure`].
+    pub fn roll_back(&self, id: &CameraId, slot: SlotKind, who: &str) -> Result<SwapReport, SwapFailure> {
+        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        let before = camera.book().previous(slot).ok_or(SwapFailure::NothingBefore(slot))?;
+        let means = self.parts.guests.resolve(&before.spec.guest).ok().map(|g| g.info.digest.to_string());
+        // The name may mean another version by now: the component that ran is what is meant.
+        let wanted = if means.as_deref() == Some(before.digest.as_str()) {
+            before.spec
+        } else {
+            SlotSpec { guest: before.digest, ..before.spec }
+        };
+        // It has run here before: no probation.
+        let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned() };
+        self.change_slot(id, slot, &request, ChangeKind::Rollback)
+    }
+
+    /// Changes of a slot, the newest first. `None` when there is no such camera.
+    #[must_use]
+    pub fn history(&self, id: &CameraId, slot: SlotKind) -> Option<Vec<SlotChange>> {
+        Some(self.camera(id)?.book().history(slot))
+    }
+
+    fn change_slot(
+        &self,
+        id: &CameraId,
+        slot: SlotKind,
+        request: &SlotRequest,
+        kind: ChangeKind,
+    ) -> Result<SwapReport, SwapFailure> {
+        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        let wanted = &request.wanted;
+        self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
+        let mut entry = self.entry(&camera, slot, request, kind);
+        let refused = |entry: SlotChange, unknown: bool, reason: String| {
+            let entry = SlotChange { outcome: ChangeOutcome::Refused, reason: Some(reason.clone()), ..entry };
+            camera.book().refused(slot, entry);
+            SwapFailure::Guest { guest: wanted.guest.clone(), unknown, reason }
+        };
+        let guest = match self.slot_guest(wanted) {
+            Ok(guest) => guest,
+            Err(error) => {
+                let unknown = matches!(error, StoreError::NotFound { .. });
+                return Err(refused(entry, unknown, error.to_string()));
+            }
+        };
+        entry.to.digest = guest.component.digest().to_string();
+
+        if self.is_same_guest(&camera, slot, wanted, &entry.to) {
+            let changing = self.changing_of(&camera)?;
+            match self.reconfigure(&camera, slot, wanted, entry.clone())? {
+                Ok(report) => {
+                    self.remember(&camera)?;
+                    return Ok(report);
+                }
+                // It does not take these settings while it runs, or is not there any more: an instance of its own.
+                Err(SwapError::Start { failure: GuestFailure::Refused(_) | GuestFailure::Instantiate(_), .. }) => {}
+                Err(error) => return Err(refused(entry, false, error.to_string())),
+            }
+            drop(changing);
+        }
+
+        // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
+        let frames = request.probation_frames.unwrap_or(self.parts.guest_config.probation_frames);
+        let prepared = match camera.factory().prepare(slot, guest) {
+            Ok(prepared) => prepared.on_probation_for(frames),
+            Err(error) => return Err(refused(entry, false, error.to_string())),
+        };
+        // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
+        let _changing = self.changing_of(&camera)?;
+        let (answer, swapped) = crossbeam_channel::bounded(1);
+        let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());
+        camera.lane().call(move |stage| {
+            made.from = stage.guests.wanted(slot);
+            let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
+                made.state = Some(report.state.to_owned());
+                made.outcome = if frames > 0 { ChangeOutcome::Probation } else { ChangeOutcome::Done };
+                // Before what comes of it is told: a rollback must find it.
+                book.changed(slot, to_be, made);
+                stage.hand_over(outcome);
+                report
+            });
+            stage.publish_status();
+            // The caller is gone only when it panicked.
+            drop(answer.send(report));
+        })?;
+        let report = match swapped.recv() {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => return Err(refused(entry, false, error.to_string())),
+            Err(_) => return Err(SwapFailure::Lane(LaneError::Closed)),
+        };
+        self.remember(&camera)?;
+        Ok(report)
+    }
+
+    /// Gives the guest that runs new settings.
+    fn reconfigure(
+        &self,
+        camera: &RunningCamera,
+        slot: SlotKind,
+        wanted: &SlotSpec,
+        mut entry: SlotChange,
+    ) -> Result<Result<SwapReport, SwapError>, SwapFailure> {
+        let digest = entry.to.digest.clone();
+        if camera.book().wanted(slot).config == wanted.config {
+            let (old_digest, new_digest) = (digest.clone(), digest);
+            let change = "unchanged";
+            let report =
+                SwapReport { slot, change, old_digest, new_digest, state: "private", pause_us: 0, probation_frames: 0 };
+            return Ok(Ok(report));
+        }
+        let (answer, changed) = crossbeam_channel::bounded(1);
+        let (book, wanted) = (Arc::clone(camera.book()), wanted.clone());
+        camera.lane().call(move |stage| {
+            entry.from = stage.guests.wanted(slot);
+            let report = stage.guests.reconfigure(slot, wanted.config.clone()).map(|(report, outcome)| {
+                entry.change = ChangeKind::Reconfigure;
+                entry.state = Some(report.state.to_owned());
+                entry.outcome = ChangeOutcome::Done;
+                book.changed(slot, wanted, entry);
+                stage.hand_over(outcome);
+                report
+            });
+            stage.publish_status();
+            drop(answer.send(report));
+        })?;
+        changed.recv().map_err(|_| SwapFailure::Lane(LaneError::Closed))
+    }
+
+    /// Whether settings are all that is to change, and the guest is there to take them.
+    fn is_same_guest(&self, camera: &RunningCamera, slot: SlotKind, wanted: &SlotSpec, to: &GuestRef) -> bool {
+        let now = camera.book().wanted(slot);
+        let runs = camera.status().slots.into_iter().find(|s| s.slot == slot);
+        now.guest == wanted.guest
+            && now.limits == wanted.limits
+            && now.on_failure == wanted.on_failure
+            && runs.is_some_and(|s| s.digest == to.digest && matches!(s.state, "running" | "probation"))
+    }
+
+    fn entry(&self, camera: &RunningCamera, slot: SlotKind, request: &SlotRequest, change: ChangeKind) -> SlotChange {
+        let runs = camera.status().slots.into_iter().find(|s| s.slot == slot);
+        SlotChange {
+            at_unix_ms: self.parts.shared.clock.wall_ns() / 1_000_000,
+            who: request.who.clone(),
+            change,
+            from: runs.map_or_else(
+                || GuestRef { guest: camera.book().wanted(slot).guest, digest: String::new() },
+                |s| s.wanted,
+            ),
+            to: GuestRef { guest: request.wanted.guest.clone(), digest: String::new() },
+            state: None,
+            outcome: ChangeOutcome::Done,
+            reason: None,
+        }
+    }
+
+    /// Waits until nobody else changes this camera, which must still be there then.
+    fn changing_of(&self, camera: &Arc<RunningCamera>) -> Result<Changing<'_>, SwapFailure> {
+        let id = camera.id();
+        let changing = loop {
+            match self.change(id) {
+                Some(changing) => break changing,
+                None => std::thread::sleep(CHANGE_POLL),
+            }
+        };
+        if self.camera(id).is_some_and(|now| Arc::ptr_eq(&now, camera)) {
+            Ok(changing)
+        } else {
+            Err(SwapFailure::UnknownCamera(id.clone()))
+        }
+    }
+
+    /// Writes down what is new about a camera. Blocks on the disk.
+    pub(super) fn remember(&self, camera: &RunningCamera) -> Result<(), WantedError> {
+        camera.book().save_with(|spec, slots| {
+            self.parts.wanted.put(camera.worker(), spec)?;
+            self.parts.wanted.put_slots(&spec.id, slots)
+        })
+    }
+
+    /// Limits of a slot's wish that this host does not allow.
+    pub(super) fn refused_limits(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+        self.parts.guest_config.limits_for(limits).err().unwrap_or_default()
+    }
+
+    /// Finds and, the first time, compiles what a slot asks for.
+    pub(super) fn slot_guest(&self, spec: &SlotSpec) -> Result<SlotGuest, StoreError> {
+        let component = self.parts.guests.load(&spec.guest)?;
+        let mut guest = SlotGuest::new(&spec.guest, component, spec.config.clone());
+        // A wish that was accepted under higher ceilings must not keep a camera from coming back.
+        guest.limits = Some(self.parts.guest_config.limits_within(&spec.limits));
+        guest.on_failure = spec.on_failure;
+        if spec.on_failure == OnFailure::Fallback {
+            // Compiled now: when it is needed, frames wait for it.
+            let name = guest.component.kind().default_guest();
+            let stand_in = SlotGuest::new(name, self.parts.guests.load(name)?, serde_json::json!({}));
+            guest.stand_in = Some(Box::new(stand_in));
+        }
+        Ok(guest)
+    }
+
+    /// The camera and slot that want a guest of this digest, running or not.
+    #[must_use]
+    pub fn user_of(&self, digest: &str) -> Option<(CameraId, SlotKind)> {
+        let resolves = |spec: &SlotSpec| {
+            self.parts.guests.resolve(&spec.guest).is_ok_and(|guest| guest.info.digest.to_string() == digest)
+        };
+        let running = self.statuses().into_iter().find_map(|camera| {
+            let uses = |s: &facestream_core::guest::SlotStatus| {
+                s.digest == digest
+                    || s.wanted.digest == digest
+                    || s.probation.as_ref().is_some_and(|p| p.instead_of.digest == digest)
+            };
+            camera.slots.iter().find(|s| uses(s)).map(|s| (camera.camera_id.clone(), s.slot))
+        });
+        // A store that cannot be read has been logged; what runs is known without it.
+        running.or_else(|| {
+            let wanted = self.parts.wanted.all().map(|w| w.cameras).unwrap_or_default();
+            wanted.into_iter().find_map(|(_, spec)| {
+                let slot = SlotKind::ALL.into_iter().find(|&kind| resolves(spec.guests.slot(kind)))?;
+                Some((spec.id, slot))
+            })
+        })
+    }
+}
