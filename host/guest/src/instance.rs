@@ -229,7 +229,10 @@ impl Sandbox {
         }
         let state = self.store.data_mut();
         state.memory.denied = false;
-        state.budgets.begin(state.time.monotonic_ns);
+        if kind == CallKind::Frame {
+            // What is used at the start goes to the first second: no frame has set the clock yet.
+            state.budgets.begin(state.time.monotonic_ns);
+        }
         let ticks = state.deadline.begin(kind);
         self.store.set_epoch_deadline(ticks);
         let result = f(&mut self.store);

@@ -33,15 +33,15 @@ fn a_tracker_that_leaks_lives_on_and_no_frame_or_id_is_lost() {
         assert_eq!((live, out.began), (vec![1, 2, 3], if n == 0 { 3 } else { 0 }));
         for event in &out.events {
             let Event::GuestRecycled { memory_bytes, .. } = event else { panic!("{event:?}") };
-            assert!(*memory_bytes > 15 * PAGE && *memory_bytes <= 20 * PAGE);
+            assert!(*memory_bytes > 14 * PAGE && *memory_bytes <= 16 * PAGE);
             recycled.push(n);
         }
         assert!(rig.guests.status()[0].memory_bytes <= 16 * PAGE);
         assert_eq!(rig.engine.live_instances(), 3);
     }
-    assert_eq!(recycled.len(), 8, "every twelve frames: {recycled:?}");
+    assert_eq!(recycled.len(), 9, "every eleven frames: {recycled:?}");
     let status = &rig.guests.status()[0];
-    assert_eq!((status.recycles, status.failures, status.restarts), (8, 0, 0));
+    assert_eq!((status.recycles, status.failures, status.restarts), (9, 0, 0));
     assert!(rig.metrics.all_drops().is_empty());
 }
 
@@ -105,7 +105,8 @@ fn a_guest_whose_state_does_not_go_over_keeps_its_instance() {
             assert!(out.events.is_empty() && out.tracks.is_some(), "frame {n}");
         }
         let status = &rig.guests.status()[0];
-        assert_eq!((status.recycles, status.failures, status.memory_bytes), (0, 0, 20 * PAGE));
+        assert_eq!((status.recycles, status.failures), (0, 0));
+        assert!(status.memory_bytes > 18 * PAGE, "it has all that it may have");
     }
 }
 
