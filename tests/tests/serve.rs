@@ -358,9 +358,20 @@ fn a_guest_is_uploaded_used_and_kept() {
     let camera = host.camera_runs("a");
     assert_eq!(camera["slots"][0]["digest"], stored["digest"], "the uploaded guest survived with its camera");
     // The newest version is meant when none is named.
-    let report = host.api.put("/api/v1/cameras/a/guests/tracker", &json!({ "guest": "my-tracker" })).json(200);
+    let slot = "/api/v1/cameras/a/guests/tracker";
+    let newest = json!({ "guest": "my-tracker", "probation_frames": 1_000_000 });
+    let report = host.api.put(slot, &newest).json(200);
     assert_eq!((&report["old_digest"], &report["state"]), (&stored["digest"], &json!("private")), "{report}");
     assert_ne!(report["new_digest"], stored["digest"], "{report}");
+    // Kept until the new one has proven itself, so not to be deleted; asked to, it comes back with the state.
+    host.api.delete("/api/v1/guests/my-tracker@1.2.0").problem(409, "guest-conflict", &["tracker of camera a"]);
+    let back = host.api.post(&format!("{slot}/rollback"), &json!({})).json(200);
+    assert_eq!((&back["new_digest"], &back["state"]), (&stored["digest"], &json!("private")), "{back}");
+    let history = host.api.get(&format!("{slot}/history")).json(200);
+    let told = |n: usize| (history["changes"][n]["change"].clone(), history["changes"][n]["outcome"].clone());
+    assert_eq!(told(0), (json!("rollback"), json!("done")), "{history}");
+    assert_eq!(told(1), (json!("swap"), json!("superseded")), "{history}");
+    host.api.put(slot, &json!({ "guest": "my-tracker", "probation_frames": 0 })).json(200);
     assert_eq!(host.api.delete("/api/v1/guests/my-tracker@1.2.0").status, 204);
     host.api.get("/api/v1/guests/my-tracker@1.2.0").problem(404, "unknown-guest", &["my-tracker@1.2.0"]);
     host.stop();

@@ -49,12 +49,8 @@ fn a_tracker_that_leaks_lives_on_and_no_frame_or_id_is_lost() {
 fn without_recycling_the_same_guest_runs_into_its_limit() {
     let body = "(if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (unreachable)))
          (call $echo (local.get $n) (local.get $detections) (local.get $timestamp))";
-    let mut rig = rig(
-        GuestConfig { recycle_above_percent: 0, ..config() },
-        Some(kit::tracker(&[("advance", body)])),
-        None,
-        None,
-    );
+    let mut rig =
+        rig(GuestConfig { recycle_above_percent: 0, ..config() }, Some(kit::tracker(&[("advance", body)])), None, None);
     for n in 0..20 {
         run(&mut rig, n, 3);
     }
