@@ -111,13 +111,14 @@ fn each_heavy_library_has_one_crate_that_knows_it() {
         match folder.as_str() {
             "host/core" | "host/xtask" | "tests/support" => only(&[]),
             "host/pixels" => only(&["core"]),
+            "host/motion" => only(&["core", "pixels"]),
             "host/sink" | "host/api" | "host/infer" => only(&["core"]),
             "host/ingest" => only(&["core"]),
             "host/decode" => only(&["core", "pixels"]),
             "host/guest" => only(&["core", "pixels"]),
             "host/kit" => only(&["core", "guest-host", "pixels"]),
             "host/sim" => only(&["core", "decode"]),
-            "host/pipeline" => only(&["core", "decode", "guest-host", "infer", "ingest", "pixels"]),
+            "host/pipeline" => only(&["core", "decode", "guest-host", "infer", "ingest", "motion", "pixels"]),
             _ => {}
         }
     }

@@ -53,7 +53,11 @@ fn shown<'a>(faces: &'a [Face], corners: &Corners) -> Option<&'a Face> {
 }
 
 fn truth() -> Option<Truth> {
-    let path = facestream_test_support::asset("clips/truth.json").ok()?;
+    truth_of("truth")
+}
+
+fn truth_of(clip: &str) -> Option<Truth> {
+    let path = facestream_test_support::asset(&format!("clips/{clip}.json")).ok()?;
     let text: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let size = (text["width"].as_f64().unwrap(), text["height"].as_f64().unwrap());
     let face = |f: &Value| Face {
@@ -164,4 +168,80 @@ fn botsort_follows_everybody() {
 #[test]
 fn bytetrack_follows_everybody() {
     follows("bytetrack");
+}
+
+/// What a tracker made of a clip: ids of each person in order of appearance, and visible faces that no confirmed track
+/// showed.
+#[derive(Debug, PartialEq)]
+struct Followed {
+    ids: BTreeMap<String, Vec<u64>>,
+    missed: usize,
+}
+
+impl Followed {
+    fn switches(&self) -> usize {
+        self.ids.values().map(|ids| ids.len() - 1).sum()
+    }
+}
+
+fn followed(frames: &[Vec<Face>], size: (f64, f64), lines: &str) -> Followed {
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), frames.len(), "a line a frame");
+    let mut result = Followed { ids: BTreeMap::new(), missed: 0 };
+    for (faces, line) in frames.iter().zip(&lines) {
+        let tracks = line["tracks"].as_array().unwrap().iter().filter(|t| t["phase"] == "confirmed");
+        let shows: Vec<(u64, &Face)> = tracks
+            .filter_map(|t| Some((t["id"].as_u64().unwrap(), shown(faces, &corners(&t["box"], size))?)))
+            .collect();
+        for face in faces.iter().filter(|f| f.visible >= MUST) {
+            match shows.iter().find(|(_, f)| f.name == face.name) {
+                Some((id, _)) => {
+                    let ids = result.ids.entry(face.name.clone()).or_default();
+                    if ids.last() != Some(id) {
+                        ids.push(*id);
+                    }
+                }
+                None => result.missed += 1,
+            }
+        }
+    }
+    result
+}
+
+fn tracks_of(clip: &str, more: &[&str]) -> String {
+    let args = ["run", clip, "--quiet", "--emit", "tracks"];
+    program::run(&[&args[..], more].concat()).succeeded()
+}
+
+#[test]
+fn botsort_follows_everybody_before_a_shaking_camera_when_its_motion_is_estimated() {
+    let clip = asset_or_skip!("clips/shake.mp4");
+    let _guest = asset_or_skip!("guests/botsort.wasm");
+    let _model = asset_or_skip!("models/yunet.onnx");
+    let (frames, size) = truth_of("shake").expect("set-up writes the truth beside the clip");
+    assert!(frames.iter().flatten().all(|f| f.visible > 0.99 || f.name == "right"), "all are always in view");
+    let clip = clip.to_str().unwrap();
+    let off = followed(&frames, size, &tracks_of(clip, &[]));
+    let on = followed(&frames, size, &tracks_of(clip, &["--camera-motion"]));
+    println!("off: {} switches, {} missed, {:?}", off.switches(), off.missed, off.ids);
+    println!("on: {} switches, {} missed, {:?}", on.switches(), on.missed, on.ids);
+    assert_eq!((on.switches(), on.missed), (0, 0), "with the camera's motion: {on:?}");
+    assert_eq!(on.ids.values().flatten().collect::<BTreeSet<_>>().len(), 5, "five people, five ids: {on:?}");
+    assert_eq!((off.switches(), off.missed), (OFF.0, OFF.1), "without: {off:?}");
+}
+
+/// Switches of ids and faces missed without the camera's motion.
+const OFF: (usize, usize) = (0, 0);
+
+#[test]
+fn a_camera_that_stands_still_gives_the_same_bytes_with_and_without() {
+    let clip = asset_or_skip!("clips/truth.mp4");
+    let _guest = asset_or_skip!("guests/botsort.wasm");
+    let _model = asset_or_skip!("models/yunet.onnx");
+    let clip = clip.to_str().unwrap();
+    let (off, on) = (tracks_of(clip, &[]), tracks_of(clip, &["--camera-motion"]));
+    for (n, (off, on)) in off.lines().zip(on.lines()).enumerate() {
+        assert_eq!(off, on, "line {n}");
+    }
+    assert_eq!(off.len(), on.len());
 }

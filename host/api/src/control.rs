@@ -170,6 +170,8 @@ pub struct CameraDefaults {
     pub model: Option<String>,
     /// Frames a second to analyse; `None` for all.
     pub detect_fps: Option<f32>,
+    /// Whether to estimate the camera's own motion.
+    pub camera_motion: bool,
     /// Guests.
     pub guests: GuestsSpec,
 }

@@ -335,6 +335,14 @@ fn counter_help(counter: Counter) -> &'static str {
         Counter::Shots => "Shots given up by the scorer.",
         Counter::Messages => "Messages accepted by the sinks.",
         Counter::Stalls => "Times that no frame was decoded for too long.",
+        Counter::MotionEstimated => "Frames for which the camera's motion was estimated.",
+        Counter::MotionNoPrevious => "Frames without an estimate of motion: nothing to compare with.",
+        Counter::MotionNoPixels => "Frames without an estimate of motion: pixels not readable.",
+        Counter::MotionFewCorners => "Frames without an estimate of motion: too few corners.",
+        Counter::MotionNoConsensus => "Frames without an estimate of motion: corners do not agree.",
+        Counter::MotionUncertain => "Frames without an estimate of motion: agreeing corners too close together.",
+        Counter::MotionImplausible => "Frames without an estimate of motion: beyond what a camera does.",
+        Counter::MotionMicroseconds => "Microseconds spent on estimating the camera's motion.",
         #[allow(unreachable_patterns, reason = "the list grows in another crate")]
         _ => "A counter of the camera.",
     }

@@ -93,6 +93,26 @@ pub struct Affine {
 impl Affine {
     /// No motion.
     pub const IDENTITY: Self = Self { a: 1.0, b: 0.0, tx: 0.0, c: 0.0, d: 1.0, ty: 0.0 };
+
+    /// Where it moves a point.
+    #[must_use]
+    pub fn apply(&self, p: Point) -> Point {
+        Point { x: self.a * p.x + self.b * p.y + self.tx, y: self.c * p.x + self.d * p.y + self.ty }
+    }
+
+    /// This motion, and `next` after it, as one.
+    #[must_use]
+    pub fn then(&self, next: &Self) -> Self {
+        let Point { x: tx, y: ty } = next.apply(Point { x: self.tx, y: self.ty });
+        Self {
+            a: next.a * self.a + next.b * self.c,
+            b: next.a * self.b + next.b * self.d,
+            tx,
+            c: next.c * self.a + next.d * self.c,
+            d: next.c * self.b + next.d * self.d,
+            ty,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +125,16 @@ mod tests {
         let b = Rect::from_corners(1.0, 0.0, 3.0, 2.0);
         assert!((a.iou(&b) - 1.0 / 3.0).abs() < 1e-6);
         assert_eq!(a.iou(&Rect::default()), 0.0);
+    }
+
+    #[test]
+    fn motions_one_after_the_other() {
+        let turn = Affine { a: 0.0, b: -1.0, tx: 5.0, c: 1.0, d: 0.0, ty: 0.0 };
+        let grow = Affine { a: 2.0, b: 0.0, tx: 0.0, c: 0.0, d: 2.0, ty: -1.0 };
+        let p = Point { x: 3.0, y: 4.0 };
+        assert_eq!(turn.then(&grow).apply(p), grow.apply(turn.apply(p)));
+        assert_eq!(Affine::IDENTITY.then(&turn), turn);
+        assert_eq!(turn.then(&Affine::IDENTITY), turn);
     }
 
     #[test]

@@ -77,6 +77,22 @@ closed_list! {
         Messages = "messages",
         /// Watchdog firings: no decoded frame for too long.
         Stalls = "stalls",
+        /// Frames for which the camera's motion was estimated (`camera_motion`).
+        MotionEstimated = "motion-estimated",
+        /// Frames without an estimate: the first of a session or size, or after a long gap.
+        MotionNoPrevious = "motion-no-previous",
+        /// Frames without an estimate: the pixels could not be read.
+        MotionNoPixels = "motion-no-pixels",
+        /// Frames without an estimate: dark, flat, blurred or full of detections.
+        MotionFewCorners = "motion-few-corners",
+        /// Frames without an estimate: corners move in all directions, or the scene changed.
+        MotionNoConsensus = "motion-no-consensus",
+        /// Frames without an estimate: the corners that agree lie in one part of the frame.
+        MotionUncertain = "motion-uncertain",
+        /// Frames without an estimate: what was found is beyond what a camera does.
+        MotionImplausible = "motion-implausible",
+        /// Microseconds spent on estimating the camera's motion.
+        MotionMicroseconds = "motion-microseconds",
     }
 }
 

@@ -102,6 +102,9 @@ pub struct RunArgs {
     /// Analyse so many frames a second of video; default: all
     #[arg(long, value_name = "FPS")]
     pub detect_fps: Option<f32>,
+    /// Estimate the camera's own motion and tell the tracker: for cameras that pan, tilt, zoom or shake
+    #[arg(long)]
+    pub camera_motion: bool,
     /// Report detections from this score on; default: the model's own
     #[arg(long, value_name = "SCORE")]
     pub score_threshold: Option<f32>,

@@ -148,7 +148,11 @@ impl Run<'_> {
         let several = (self.args.inputs.len() > 1).then(|| input.to_owned());
         let printer = Printer::new(Arc::clone(&self.output), self.args.emit.clone(), several);
         let stage = Stage::new(guests, Arc::new(Nowhere), Arc::clone(metrics), Arc::clone(&self.clock));
-        Ok(stage.observed_by(Box::new(printer)))
+        Ok(stage.observed_by(Box::new(printer)).with_camera_motion(self.camera_motion()))
+    }
+
+    fn camera_motion(&self) -> bool {
+        self.args.camera_motion || self.config.pipeline.camera_motion
     }
 
     fn files(&self) -> anyhow::Result<()> {
@@ -245,6 +249,7 @@ impl Run<'_> {
                     model: Some(self.model.clone()),
                     detect_fps: self.args.detect_fps,
                     keyframes_only: false,
+                    camera_motion: self.camera_motion(),
                     max_attempts: None,
                     guests: self.guests.clone(),
                 };

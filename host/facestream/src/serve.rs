@@ -102,8 +102,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         runtime: tokio::runtime::Handle::current(),
         tick: Duration::from_millis(config.pipeline.tick_ms),
     });
-    let defaults =
-        CameraDefaults { model: None, detect_fps: config.defaults.detect_fps, guests: config.defaults.guests.clone() };
+    let defaults = CameraDefaults {
+        model: None,
+        detect_fps: config.defaults.detect_fps,
+        camera_motion: config.pipeline.camera_motion,
+        guests: config.defaults.guests.clone(),
+    };
     let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults });
 
     let stop = CancellationToken::new();

@@ -15,11 +15,13 @@ pub struct PipelineConfig {
     pub tick_ms: u64,
     /// How long a stopping camera may take to hand over what is on its way, milliseconds.
     pub drain_ms: u64,
+    /// Estimate the camera's own motion for trackers, for cameras whose start request does not say.
+    pub camera_motion: bool,
 }
 
 impl Default for PipelineConfig {
     fn default() -> Self {
-        Self { guest_threads: 0, mailbox_frames: 8, tick_ms: 250, drain_ms: 10_000 }
+        Self { guest_threads: 0, mailbox_frames: 8, tick_ms: 250, drain_ms: 10_000, camera_motion: false }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod file;
 pub mod lane;
 pub mod models;
+mod motion;
 mod rate;
 pub mod snapshot;
 pub mod stage;

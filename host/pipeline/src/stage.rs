@@ -12,6 +12,7 @@ use facestream_core::{CameraMetrics, Clock, Detection, DropReason, Frame, FrameI
 use facestream_guest_host::{CameraGuests, Outcome};
 
 use crate::lane::Work;
+use crate::motion::CameraMotion;
 use crate::snapshot::Latest;
 
 /// Where messages go. Called on guest threads: may wait for a disk, never for a network.
@@ -50,6 +51,7 @@ pub struct Stage {
     on_event: Box<dyn Fn(Event) + Send>,
     latest: Arc<Latest>,
     slots: Arc<Mutex<Vec<SlotStatus>>>,
+    motion: Option<CameraMotion>,
     metrics: Arc<CameraMetrics>,
     clock: Arc<dyn Clock>,
     /// Media time of the latest frame and the host's time when it came.
@@ -75,6 +77,7 @@ impl Stage {
             observer: None,
             on_event: Box::new(drop),
             latest: Arc::default(),
+            motion: None,
             metrics,
             clock,
             last_frame: None,
@@ -94,6 +97,13 @@ impl Stage {
     #[must_use]
     pub fn with_events(mut self, on_event: Box<dyn Fn(Event) + Send>) -> Self {
         self.on_event = on_event;
+        self
+    }
+
+    /// Whether to estimate how the camera moved before each frame, and tell the tracker.
+    #[must_use]
+    pub fn with_camera_motion(mut self, on: bool) -> Self {
+        self.motion = on.then(|| CameraMotion::new(Arc::clone(&self.metrics), Arc::clone(&self.clock)));
         self
     }
 
@@ -148,7 +158,11 @@ impl Work for Stage {
             frame.info.timestamp_ns = frame.info.timestamp_ns.max(told.saturating_add(1));
         }
         self.told_ns = Some(frame.info.timestamp_ns);
-        let mut outcome = self.guests.process(&frame, &detections, None);
+        let moved = self.motion.as_mut().and_then(|m| m.before(&frame, &detections));
+        let mut outcome = self.guests.process(&frame, &detections, moved);
+        if let Some(motion) = &mut self.motion {
+            motion.after(outcome.tracks.is_some());
+        }
         let now = self.clock.monotonic_ns();
         self.last_frame = Some((frame.info.timestamp_ns, now));
         let tracks = outcome.tracks.take();

@@ -273,6 +273,7 @@ impl Supervisor {
             tracing::error!(camera = %spec.id, %error, "the history of its slots begins anew");
             Default::default()
         });
+        let camera_motion = spec.camera_motion;
         let book = Arc::new(SlotBook::new(spec, records));
         let noting = Arc::clone(&book);
         let tell = move |event: Event| {
@@ -280,8 +281,9 @@ impl Supervisor {
             // No listener is no error.
             drop(events.send(event));
         };
-        let stage =
-            Stage::new(guests, Arc::clone(&parts.outlet), Arc::clone(&metrics), clock).with_events(Box::new(tell));
+        let stage = Stage::new(guests, Arc::clone(&parts.outlet), Arc::clone(&metrics), clock)
+            .with_events(Box::new(tell))
+            .with_camera_motion(camera_motion);
         let _runtime = parts.runtime.enter();
         Ok(RunningCamera::start(&parts.shared, worker, book, &model, &engine, stage, metrics)?)
     }
@@ -435,6 +437,7 @@ fn difference(old: &CameraSpec, new: &CameraSpec) -> String {
         ("model", old.model == new.model),
         ("detect_fps", old.detect_fps == new.detect_fps),
         ("keyframes_only", old.keyframes_only == new.keyframes_only),
+        ("camera_motion", old.camera_motion == new.camera_motion),
         ("max_attempts", old.max_attempts == new.max_attempts),
         ("guests", old.guests == new.guests),
     ];

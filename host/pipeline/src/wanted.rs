@@ -86,6 +86,8 @@ struct Row {
     detect_fps: Option<f32>,
     keyframes_only: bool,
     max_attempts: Option<u32>,
+    #[serde(default)]
+    camera_motion: bool,
     guests: GuestsSpec,
 }
 
@@ -147,6 +149,7 @@ impl WantedStore for SqliteWanted {
             detect_fps: spec.detect_fps,
             keyframes_only: spec.keyframes_only,
             max_attempts: spec.max_attempts,
+            camera_motion: spec.camera_motion,
             guests: spec.guests.clone(),
         };
         let json = serde_json::to_string(&row).map_err(|e| bad_row(spec.id.as_str(), &e))?;
@@ -213,6 +216,7 @@ fn read(id: &str, json: &str) -> Result<CameraSpec, WantedError> {
         detect_fps: row.detect_fps,
         keyframes_only: row.keyframes_only,
         max_attempts: row.max_attempts,
+        camera_motion: row.camera_motion,
         guests: row.guests,
     })
 }
@@ -236,6 +240,7 @@ mod tests {
             detect_fps: Some(12.5),
             keyframes_only: true,
             max_attempts: Some(5),
+            camera_motion: true,
             guests: GuestsSpec::default(),
         }
     }
@@ -255,6 +260,16 @@ mod tests {
         let again = SqliteWanted::open(&path).unwrap();
         assert_eq!(again.all().unwrap().cameras, [(1, spec("a")), (2, spec("b"))]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_row_from_before_camera_motion_has_none() {
+        let store = SqliteWanted::in_memory().unwrap();
+        store.put(1, &spec("a")).unwrap();
+        let forget = "UPDATE cameras SET spec = json_remove(spec, '$.camera_motion')";
+        assert_eq!(store.connection.lock().unwrap().execute(forget, []).unwrap(), 1);
+        let expected = CameraSpec { camera_motion: false, ..spec("a") };
+        assert_eq!(store.all().unwrap().cameras, [(1, expected)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod measure;
 mod picture;
 mod scale;
 
-pub use convert::{Image, luma, rgb};
+pub use convert::{Image, luma, rgb, working_luma};
 pub use crop::crop_planes;
 pub use jpeg::{JpegError, jpeg};
 pub use measure::measure;

@@ -59,6 +59,11 @@ camera_bodies! {
     #[serde(default)]
     #[schema(example = 10.0)]
     detect_fps: Option<f64>,
+    /// Estimate the camera's own motion and tell the tracker: for cameras that pan, tilt, zoom or shake. The host's
+    /// default when left out.
+    #[serde(default)]
+    #[schema(example = false)]
+    camera_motion: Option<bool>,
     /// How RTP travels: `tcp` (default) or `udp`.
     #[serde(default)]
     #[schema(example = "tcp")]
@@ -112,6 +117,7 @@ impl CameraRequest {
                 #[expect(clippy::cast_possible_truncation, reason = "checked to be within 0 to 1000")]
                 detect_fps: self.detect_fps.map(|fps| fps as f32).or(defaults.detect_fps),
                 keyframes_only: self.keyframes_only,
+                camera_motion: self.camera_motion.unwrap_or(defaults.camera_motion),
                 max_attempts: self.max_attempts,
                 guests,
             }),
