@@ -219,7 +219,7 @@ fn botsort_follows_everybody_before_a_shaking_camera_when_its_motion_is_estimate
     let _guest = asset_or_skip!("guests/botsort.wasm");
     let _model = asset_or_skip!("models/yunet.onnx");
     let (frames, size) = truth_of("shake").expect("set-up writes the truth beside the clip");
-    assert!(frames.iter().flatten().all(|f| f.visible > 0.99 || f.name == "right"), "all are always in view");
+    assert!(frames.iter().flatten().all(|f| f.visible >= MUST), "all are always in view");
     let clip = clip.to_str().unwrap();
     let off = followed(&frames, size, &tracks_of(clip, &[]));
     let on = followed(&frames, size, &tracks_of(clip, &["--camera-motion"]));

@@ -95,7 +95,7 @@ fn frame(n: u64, luma: impl Fn(f32, f32) -> f32) -> Frame {
 }
 
 /// The photo as a camera sees it that has moved.
-fn seen(moved: &Affine) -> impl Fn(f32, f32) -> f32 {
+fn seen(moved: &Affine) -> impl Fn(f32, f32) -> f32 + use<> {
     let back = inverse(moved);
     move |x, y| {
         let p = back.apply(Point { x, y });
@@ -177,7 +177,7 @@ fn a_still_camera_gives_exactly_no_motion() {
 }
 
 /// A picture in which a rectangle shows another part of the photo.
-fn with_mover(background: &Affine, area: Rect, shift: f32) -> impl Fn(f32, f32) -> f32 {
+fn with_mover(background: &Affine, area: Rect, shift: f32) -> impl Fn(f32, f32) -> f32 + use<> {
     let behind = seen(background);
     let [x1, y1, x2, y2] = area.corners();
     move |x, y| {
@@ -269,7 +269,7 @@ fn frames_without_a_neighbour_give_none_and_the_next_ones_do() {
 
 #[test]
 fn tiny_pictures_do_no_harm() {
-    for (width, height) in [(2, 2), (16, 16), (64, 8), (1, 300)] {
+    for (width, height) in [(2_u32, 2_u32), (16, 16), (64, 8), (1, 300)] {
         let mut estimator = MotionEstimator::new();
         for n in 0..3 {
             let bytes = (width * height + 2 * width.div_ceil(2) * height.div_ceil(2)) as usize;
