@@ -34,6 +34,9 @@ pub struct GuestRunArgs {
     /// Analyse so many frames a second of video; default: all
     #[arg(long, value_name = "FPS")]
     pub detect_fps: Option<f32>,
+    /// Estimate the camera's own motion and tell the tracker
+    #[arg(long)]
+    pub camera_motion: bool,
     /// Streams: stop after so many seconds; without it they run until interrupted
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
@@ -83,6 +86,7 @@ pub fn run(args: &GuestRunArgs) -> anyhow::Result<ExitCode> {
         out: args.out.clone(),
         threads: None,
         detect_fps: args.detect_fps,
+        camera_motion: args.camera_motion,
         score_threshold: None,
         seconds: args.seconds,
         config: None,
