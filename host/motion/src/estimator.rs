@@ -31,8 +31,10 @@ const LUCAS_KANADE: TrackParams = TrackParams { window_size: 13, max_iterations:
 const BACK_WITHIN: f32 = 0.5;
 /// The way back starts at the point itself, so the fine levels suffice.
 const BACKWARDS: TrackOptions = TrackOptions::new().with_fb_levels(2);
-/// What surrounds a detection's box belongs to who is in it, as a share of its size on each side.
+/// What surrounds a detection's box belongs to who is in it, as a share of its size on each side, but not more than so
+/// many working pixels: a false box as large as half of the frame would otherwise cover all of it.
 const MASK_MARGIN: f32 = 0.5;
+const MAX_MASK_MARGIN: f32 = 24.0;
 /// A point agrees with a motion within so many working pixels.
 const TOLERANCE: f64 = 1.0;
 /// Fewer points say nothing.
@@ -239,8 +241,11 @@ impl Mask {
     fn new(boxes: &[Rect], working: &Working) -> Self {
         let (bx, by) = (working.by.0 as f32, working.by.1 as f32);
         let widened = boxes.iter().filter(|b| b.is_valid()).map(|b| {
-            let [x1, y1, x2, y2] = b.with_margin(MASK_MARGIN).corners();
-            [x1 / bx - 0.5, y1 / by - 0.5, x2 / bx - 0.5, y2 / by - 0.5]
+            let [x1, y1, x2, y2] = b.corners();
+            let (dx, dy) = (MASK_MARGIN * b.width / bx, MASK_MARGIN * b.height / by);
+            let (dx, dy) = (dx.min(MAX_MASK_MARGIN), dy.min(MAX_MASK_MARGIN));
+            // Whole numbers are centres of working pixels.
+            [x1 / bx - dx - 0.5, y1 / by - dy - 0.5, x2 / bx + dx - 0.5, y2 / by + dy - 0.5]
         });
         Self(widened.collect())
     }

@@ -192,14 +192,20 @@ fn with_mover(background: &Affine, area: Rect, shift: f32) -> impl Fn(f32, f32) 
 #[test]
 fn what_moves_in_front_is_masked_out() {
     // It covers half of the frame and moves the other way.
-    let (area, box_) = (
-        Rect { x: 320.0, y: 0.0, width: 640.0, height: 720.0 },
-        Rect { x: 480.0, y: 180.0, width: 320.0, height: 360.0 },
-    );
+    let area = Rect { x: 320.0, y: 0.0, width: 640.0, height: 720.0 };
+    let box_ = Rect { x: 370.0, y: 50.0, width: 540.0, height: 620.0 };
     let truth = similarity(1.0, 0.0, -14.0, 6.0);
     let before = frame(0, with_mover(&Affine::IDENTITY, area, 0.0));
     let after = frame(1, with_mover(&truth, area, 31.0));
     let found = between(&before, &after, &[box_]).unwrap();
+    assert!(error(&found, &truth) < 0.5, "{} px", error(&found, &truth));
+}
+
+#[test]
+fn a_false_box_as_large_as_half_of_the_frame_leaves_the_other_half() {
+    let truth = similarity(1.0, 0.0, -14.0, 6.0);
+    let half = Rect { x: 606.0, y: -31.0, width: 667.0, height: 937.0 };
+    let found = between(&frame(0, seen(&Affine::IDENTITY)), &frame(1, seen(&truth)), &[half]).unwrap();
     assert!(error(&found, &truth) < 0.5, "{} px", error(&found, &truth));
 }
 
