@@ -14,6 +14,7 @@ fn book() -> SlotBook {
         model: None,
         detect_fps: None,
         keyframes_only: false,
+        camera_motion: false,
         max_attempts: None,
         guests: GuestsSpec::default(),
     };
