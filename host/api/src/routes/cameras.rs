@@ -1,4 +1,4 @@
-//! Cameras.
+//! Cameras: starting, showing and stopping them. Their guests are in `slots`.
 
 use axum::Json;
 use axum::extract::State;
