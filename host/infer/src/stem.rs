@@ -37,8 +37,9 @@ pub(crate) struct Scratch {
     /// Three rows of the middle layer, each with an empty cell at both ends, and an empty row.
     ring: [Vec<Cell>; 3],
     empty: Vec<Cell>,
-    /// Two rows before pooling.
+    /// Two rows before pooling, and what comes of them.
     pair: [Vec<Cell>; 2],
+    pooled: Vec<Cell>,
     /// The row above the picture.
     above: Vec<f32>,
 }
@@ -109,6 +110,8 @@ impl Stem {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
+    // Loops instead of `map` over registers: the library's function is not compiled for these features, so registers
+    // would go to it through memory (measured: 3.0 ms a picture instead of what is told in RESULTS.md).
     use std::arch::x86_64::{
         __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
@@ -151,6 +154,12 @@ mod avx2 {
         [_mm256_max_ps(a, zero), _mm256_max_ps(b, zero)]
     }
 
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn larger(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
+    }
+
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn run(
         stem: &Stem,
@@ -160,7 +169,7 @@ mod avx2 {
         scratch: &mut Scratch,
     ) {
         let (columns, rows) = (width / 2, height / 2);
-        let Scratch { ring, empty, pair, above } = scratch;
+        let Scratch { ring, empty, pair, pooled, above } = scratch;
         for row in ring.iter_mut().chain([&mut *empty]) {
             row.clear();
             row.resize(columns + 2, [0.0; CHANNELS]);
@@ -168,6 +177,7 @@ mod avx2 {
         for row in pair.iter_mut() {
             row.resize(columns, [0.0; CHANNELS]);
         }
+        pooled.resize(columns / 2, [0.0; CHANNELS]);
         above.clear();
         above.resize(width, 0.0);
         let row_of = |channel: usize, row: usize| &input[(channel * height + row) * width..][..width];
@@ -185,7 +195,14 @@ mod avx2 {
             let lower = if at + 1 == rows { &*empty } else { &ring[(at + 1) % 3] };
             spatial_row(stem, [upper, &ring[at % 3], lower], &mut pair[at % 2]);
             if at % 2 == 1 {
-                pool(pair, at / 2, (columns / 2, rows / 2), out);
+                pool(pair, pooled);
+                // Cells apart into planes, a plane at a time: sixteen stores far from each other a cell take longer.
+                for (channel, plane) in out.chunks_exact_mut(columns / 2 * (rows / 2)).enumerate() {
+                    let row = &mut plane[at / 2 * pooled.len()..][..pooled.len()];
+                    for (value, cell) in row.iter_mut().zip(&*pooled) {
+                        *value = cell[channel];
+                    }
+                }
             }
         }
     }
@@ -214,7 +231,7 @@ mod avx2 {
             add(&mut sum, source[0], load(&taps[1]));
             add(&mut sum, source[1], load(&taps[2]));
         }
-        point(stem, &[relu(sum)], std::slice::from_mut(out));
+        point(stem, &[sum], std::slice::from_mut(out));
     }
 
     /// `N` columns from `x`, which is not the first.
@@ -231,16 +248,16 @@ mod avx2 {
                 }
             }
         }
-        point(stem, &sums.map(|sum| relu(sum)), out);
+        point(stem, &sums, out);
     }
 
-    /// The 1x1 convolution of `N` places.
+    /// ReLU and the 1x1 convolution of `N` places.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn point<const N: usize>(stem: &Stem, places: &[[__m256; 2]; N], out: &mut [Cell]) {
         let mut values = [[0.0; CHANNELS]; N];
         for (cell, place) in values.iter_mut().zip(places) {
-            store(cell, *place);
+            store(cell, relu(*place));
         }
         let mut sums = [load(&stem.point_bias); N];
         for (k, tap) in stem.point.iter().enumerate() {
@@ -257,31 +274,28 @@ mod avx2 {
     /// One row of the depthwise convolution, from three rows with an empty cell at both ends.
     #[target_feature(enable = "avx2,fma")]
     fn spatial_row(stem: &Stem, rows: [&Vec<Cell>; 3], out: &mut [Cell]) {
-        let taps = stem.spatial.each_ref().map(|tap| load(tap));
         let bias = load(&stem.spatial_bias);
         let [a, b, c] = rows.map(|row| row.windows(3));
         for (cell, ((a, b), c)) in out.iter_mut().zip(a.zip(b).zip(c)) {
             let mut sum = bias;
-            for (value, tap) in a.iter().chain(b).chain(c).zip(&taps) {
-                let value = load(value);
-                sum = [_mm256_fmadd_ps(value[0], tap[0], sum[0]), _mm256_fmadd_ps(value[1], tap[1], sum[1])];
+            for (row, taps) in [a, b, c].into_iter().zip(stem.spatial.as_chunks::<3>().0) {
+                for (value, tap) in row.iter().zip(taps) {
+                    let (value, tap) = (load(value), load(tap));
+                    sum = [_mm256_fmadd_ps(value[0], tap[0], sum[0]), _mm256_fmadd_ps(value[1], tap[1], sum[1])];
+                }
             }
             store(cell, sum);
         }
     }
 
-    /// The larger of each two by two, not below zero (which is ReLU before pooling), into row `at` of the output planes.
+    /// The larger of each two by two, not below zero (which is ReLU before pooling).
     #[target_feature(enable = "avx2,fma")]
-    fn pool(pair: &[Vec<Cell>; 2], at: usize, (columns, rows): (usize, usize), out: &mut [f32]) {
-        let [upper, lower] = pair;
-        for (x, (a, b)) in upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0).enumerate() {
-            let [p, q, r, s] = [&a[0], &a[1], &b[0], &b[1]].map(|cell| load(cell));
-            let larger = |n: usize| _mm256_max_ps(_mm256_max_ps(p[n], q[n]), _mm256_max_ps(r[n], s[n]));
-            let mut cell = [0.0; CHANNELS];
-            store(&mut cell, relu([larger(0), larger(1)]));
-            for (channel, value) in cell.into_iter().enumerate() {
-                out[(channel * rows + at) * columns + x] = value;
-            }
+    fn pool([upper, lower]: &[Vec<Cell>; 2], out: &mut [Cell]) {
+        let pairs = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
+        for (cell, (a, b)) in out.iter_mut().zip(pairs) {
+            let upper = larger(load(&a[0]), load(&a[1]));
+            let lower = larger(load(&b[0]), load(&b[1]));
+            store(cell, relu(larger(upper, lower)));
         }
     }
 }

@@ -49,9 +49,10 @@ fn mean_gradient(luma: &[u8; SIDE * SIDE]) -> f32 {
     let mut columns = [0.0_f32; INNER];
     let (mut smooth, mut slope) = ([0_i16; SIDE], [0_i16; SIDE]);
     for y in 1..=INNER {
-        let [above, here, below] = [y - 1, y, y + 1].map(|row| luma.as_chunks::<SIDE>().0[row]);
+        let rows = luma.as_chunks::<SIDE>().0;
+        let (above, here, below) = (&rows[y - 1], &rows[y], &rows[y + 1]);
         for x in 0..SIDE {
-            let [a, h, b] = [above, here, below].map(|row| i16::from(row[x]));
+            let (a, h, b) = (i16::from(above[x]), i16::from(here[x]), i16::from(below[x]));
             smooth[x] = a + 2 * h + b;
             slope[x] = b - a;
         }
