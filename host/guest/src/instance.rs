@@ -39,7 +39,7 @@ pub struct CallStats {
     pub calls: u64,
     /// Nanoseconds on the wall in them.
     pub nanoseconds: u64,
-    /// Nanoseconds of processor time in them.
+    /// Nanoseconds of processor time in them. A call shorter than a millisecond counts with its time on the wall.
     pub cpu_nanoseconds: u64,
 }
 
@@ -238,8 +238,9 @@ impl Sandbox {
         let result = f(&mut self.store);
         let state = self.store.data_mut();
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let elapsed = nanoseconds(state.deadline.elapsed());
-        let cpu = nanoseconds(state.deadline.cpu_used());
+        let elapsed = state.deadline.elapsed();
+        let cpu = nanoseconds(state.deadline.cpu_used(elapsed));
+        let elapsed = nanoseconds(elapsed);
         if kind == CallKind::Frame {
             state.budgets.cpu(cpu / 1000);
         }
