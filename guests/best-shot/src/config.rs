@@ -42,6 +42,8 @@ pub struct BestShotConfig {
     pub max_side_px: u32,
     /// Most pictures held at once.
     pub max_held: usize,
+    /// Faces measured in one frame; more take turns. Measuring costs 70 to 300 us each, and a call has a deadline.
+    pub max_measured: usize,
 }
 
 impl Default for BestShotConfig {
@@ -64,6 +66,7 @@ impl Default for BestShotConfig {
             crop_margin: 0.2,
             max_side_px: 512,
             max_held: 256,
+            max_measured: 32,
         }
     }
 }
@@ -90,6 +93,9 @@ impl Settings for BestShotConfig {
         }
         if !(1..=4096).contains(&self.max_held) {
             out.push(format!("max_held must be between 1 and 4096, not {}", self.max_held));
+        }
+        if !(1..=4096).contains(&self.max_measured) {
+            out.push(format!("max_measured must be between 1 and 4096, not {}", self.max_measured));
         }
         out
     }

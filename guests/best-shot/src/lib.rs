@@ -140,14 +140,19 @@ impl Scorer for BestShot {
             out.extend(self.tracks.end(*id));
         }
         self.due(frame.timestamp, &mut out);
-        for track in tracks {
-            let Some(d) = seen(track) else { continue };
-            if self.is_candidate(frame, track, d) {
-                self.consider(frame, picture, track, d, &mut out);
-                if self.config.improved {
-                    let spacing = self.config.improved_spacing_ms.saturating_mul(1_000_000);
-                    out.extend(self.tracks.give_up_improved(track.id, frame.timestamp, spacing));
-                }
+        let candidates: Vec<(&Track, &Detection)> = tracks
+            .iter()
+            .filter_map(|track| Some((track, seen(track)?)))
+            .filter(|(track, d)| self.is_candidate(frame, track, d))
+            .collect();
+        // By the frame's number, so that no turn has to be remembered and a swap changes nothing.
+        let (count, most) = (candidates.len(), self.config.max_measured);
+        let first = if count > most { (frame.sequence as usize).wrapping_mul(most) % count } else { 0 };
+        for &(track, d) in candidates.iter().cycle().skip(first).take(count.min(most)) {
+            self.consider(frame, picture, track, d, &mut out);
+            if self.config.improved {
+                let spacing = self.config.improved_spacing_ms.saturating_mul(1_000_000);
+                out.extend(self.tracks.give_up_improved(track.id, frame.timestamp, spacing));
             }
         }
         Ok(out)

@@ -29,6 +29,10 @@ impl Settings for NoConfig {}
 /// `invalid-config` with the key, the place, the near name of a misspelt key, or every problem that `validate` found.
 pub fn parse<T: Settings>(json: &str) -> Result<T, GuestError> {
     let text = if json.trim().is_empty() { "{}" } else { json };
+    // A list would fill a struct's fields in their order: never what was meant.
+    if !text.trim_start().starts_with('{') {
+        return Err(GuestError::InvalidConfig("settings are a JSON object, e.g. {\"key\": 1}".to_owned()));
+    }
     let settings: T =
         serde_json::from_str(text).map_err(|error| GuestError::InvalidConfig(explain(&error.to_string())))?;
     let problems = settings.validate();

@@ -36,6 +36,8 @@ impl Scorer for SteadyShot {
         tracks: &[Track],
         ended: &[u64],
     ) -> Result<Vec<Shot>, GuestError> {
+        // A call has a deadline: of a crowd that comes all at once, the rest is taken in the next frames.
+        let mut room = 64;
         for track in tracks.iter().filter(|t| t.phase == TrackPhase::Confirmed) {
             let Some(face) = track.detection.and_then(|i| detections.get(i as usize)) else { continue };
             let frontality = face.landmarks.map_or(0.0, |points| points.frontality());
@@ -45,9 +47,11 @@ impl Scorer for SteadyShot {
             // The pixels stay with the host: a crop is a handle, and only a better one is asked for.
             if frontality >= self.config.min_frontality
                 && better
+                && room > 0
                 && let Ok(quality) = picture.measure(face.bbox)
                 && let Ok(crop) = picture.crop(face.bbox, CropOptions { margin: 0.2, max_side: 0 })
             {
+                room -= 1;
                 self.best.insert(track.id, Shot::new(frame, track, face, crop, quality).scored(score));
             }
         }

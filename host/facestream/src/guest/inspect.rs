@@ -40,7 +40,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     line("guest", &args.guest);
     line("digest", &info.digest.to_string());
     line("world", &info.kind.to_string());
-    line("WIT", &format!("{}; this host accepts {WIT_VERSIONS}.x: accepted", info.wit_version));
+    line("WIT", &format!("{}; this host accepts {WIT_VERSIONS}: accepted", info.wit_version));
     line("size", &format!("{} bytes", info.bytes));
     for memory in &described.facts.memories {
         let most = memory
