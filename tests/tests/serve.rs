@@ -320,6 +320,13 @@ fn guests_are_replaced_while_the_camera_runs() {
         ["bytetrack", { "track_buffer_ms": 1500 }], ["best-shot", { "interval_ms": 500 }], ["gate-metric", {}]
     ]);
     assert_eq!(json!(slots), expected);
+    // Whoever repeats the start that made the camera gets it as it is now; another start is another camera.
+    assert_eq!(host.start_camera("a", &cameras.url(0), &more)["worker_id"], a["worker_id"]);
+    let now = host.api.camera("a");
+    assert_eq!((&now["slots"][0]["guest"], &now["worker_id"]), (&json!("bytetrack"), &a["worker_id"]));
+    let other =
+        json!({ "camera_id": "a", "rtsp_link": cameras.url(0), "detect_fps": 10, "guests": { "tracker": "botsort" } });
+    host.api.post("/camera/start", &other).problem(409, "camera-conflict", &["guests"]);
     host.stop();
 }
 
@@ -445,8 +452,9 @@ fn a_camera_that_cannot_be_started_again_stays_wanted_until_it_is_stopped() {
     // Gone for good: it can be stopped although it does not run.
     std::fs::remove_file(&own).unwrap();
     let host = Host::start(home.path(), "");
-    assert_eq!(host.api.delete("/api/v1/cameras/a").status, 204);
+    host.api.post("/camera/stop", &json!({ "worker_id": 1 })).json(200);
     host.api.delete("/api/v1/cameras/a").problem(404, "unknown-camera", &["a"]);
+    host.api.post("/camera/stop", &json!({ "worker_id": 1 })).problem(404, "unknown-worker", &["1"]);
     host.stop();
 }
 

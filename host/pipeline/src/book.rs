@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use facestream_core::CameraSpec;
 use facestream_core::event::Event;
-use facestream_core::guest::{ChangeKind, ChangeOutcome, SlotChange, SlotKind, SlotSpec};
+use facestream_core::guest::{ChangeKind, ChangeOutcome, GuestsSpec, SlotChange, SlotKind, SlotSpec};
 use serde::{Deserialize, Serialize};
 
 /// Entries kept of each slot, the oldest forgotten first.
@@ -55,6 +55,9 @@ struct Waiting {
 #[serde(default)]
 #[allow(missing_docs)]
 pub struct SlotRecords {
+    /// The guests that the camera's start asked for: the same start again means this camera, whatever was swapped since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<GuestsSpec>,
     pub tracker: SlotRecord,
     pub scorer: SlotRecord,
     pub formatter: SlotRecord,
@@ -121,6 +124,7 @@ impl SlotBook {
             // Whoever was on probation when the host ended has been put in for good.
             records.slot_mut(kind).decide(ChangeOutcome::Unknown, None);
         }
+        records.asked.get_or_insert_with(|| spec.guests.clone());
         Self { inner: Mutex::new(Inner { spec, records, unsaved: false }), closed: Mutex::new(false) }
     }
 
@@ -128,6 +132,15 @@ impl SlotBook {
     #[must_use]
     pub fn spec(&self) -> CameraSpec {
         lock(&self.inner).spec.clone()
+    }
+
+    /// Whether a start that asks for this means the camera: as it is now, or as it was started before its guests were
+    /// changed.
+    #[must_use]
+    pub fn is_asked_for_by(&self, start: &CameraSpec) -> bool {
+        let Inner { spec, records, .. } = &*lock(&self.inner);
+        let as_started = |guests: &GuestsSpec| CameraSpec { guests: guests.clone(), ..spec.clone() } == *start;
+        spec == start || records.asked.as_ref().is_some_and(as_started)
     }
 
     /// What a slot wants.

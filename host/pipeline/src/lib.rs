@@ -7,6 +7,7 @@
 
 pub mod book;
 pub mod camera;
+mod changes;
 pub mod config;
 pub mod file;
 pub mod lane;

@@ -7,7 +7,7 @@ mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use facestream_core::event::Event;
@@ -20,14 +20,12 @@ use tokio::runtime::Handle;
 
 use crate::book::SlotBook;
 use crate::camera::{RunningCamera, Shared, SpawnError};
+use crate::changes::Changes;
 use crate::models::{ModelError, Models};
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
 pub use slots::{SlotRequest, SwapFailure};
-
-/// How often a stop looks whether a start or stop of the same camera has ended.
-const CHANGE_POLL: Duration = Duration::from_millis(10);
 
 /// Why a camera was not started.
 #[derive(Debug, thiserror::Error)]
@@ -107,30 +105,13 @@ pub struct Parts {
 pub struct Supervisor {
     parts: Parts,
     cameras: RwLock<BTreeMap<CameraId, Arc<RunningCamera>>>,
-    /// Ids that are being started or stopped.
-    changing: Mutex<std::collections::BTreeSet<CameraId>>,
+    /// Cameras that are being started, stopped or changed.
+    changes: Changes,
     next_worker: AtomicU64,
     /// The wanted cameras are known: numbers of new workers begin after theirs.
     recalled: AtomicBool,
     restored: AtomicBool,
     ticker: tokio_util::sync::CancellationToken,
-}
-
-/// Marks an id as changing until dropped.
-struct Changing<'a> {
-    supervisor: &'a Supervisor,
-    id: CameraId,
-}
-
-impl Drop for Changing<'_> {
-    fn drop(&mut self) {
-        lock(&self.supervisor.changing).remove(&self.id);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while these locks are held; should it, the data are still whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervisor {
@@ -140,7 +121,7 @@ impl Supervisor {
         let supervisor = Arc::new(Self {
             parts,
             cameras: RwLock::default(),
-            changing: Mutex::default(),
+            changes: Changes::default(),
             next_worker: AtomicU64::new(1),
             recalled: AtomicBool::new(false),
             restored: AtomicBool::new(false),
@@ -198,7 +179,7 @@ impl Supervisor {
         let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);
         self.next_worker.fetch_max(next, Ordering::Relaxed);
         // All are marked before the first one is started, and before a client may start any.
-        let marked: Vec<_> = wanted.into_iter().filter_map(|w| Some((self.change(&w.1.id)?, w))).collect();
+        let marked: Vec<_> = wanted.into_iter().filter_map(|w| Some((self.changes.begin(&w.1.id)?, w))).collect();
         self.recalled.store(true, Ordering::Release);
         let mut restored = 0;
         for (changing, (worker, spec)) in marked {
@@ -227,15 +208,15 @@ impl Supervisor {
         if !self.recalled.load(Ordering::Acquire) {
             return Err(StartError::Busy(spec.id));
         }
-        let _changing = self.change(&spec.id).ok_or_else(|| StartError::Busy(spec.id.clone()))?;
+        let _changing = self.changes.begin(&spec.id).ok_or_else(|| StartError::Busy(spec.id.clone()))?;
         if self.ticker.is_cancelled() {
             return Err(StartError::Stopping);
         }
         if let Some(running) = self.camera(&spec.id) {
-            let old = running.spec();
-            if old == spec {
+            if running.book().is_asked_for_by(&spec) {
                 return Ok((running.worker(), false));
             }
+            let old = running.spec();
             return Err(StartError::Conflict { camera: spec.id.clone(), difference: difference(&old, &spec) });
         }
         if let Some(fps) = spec.detect_fps.filter(|f| !(f.is_finite() && *f > 0.0 && *f <= 1000.0)) {
@@ -324,7 +305,7 @@ impl Supervisor {
     /// When the store could not forget it; then it still runs.
     pub async fn stop(&self, id: &CameraId) -> Result<bool, WantedError> {
         let was = self.camera(id).is_some();
-        let _changing = self.change_later(id).await;
+        let _changing = self.changes.begin_later(id).await;
         let Some(camera) = self.camera(id) else {
             // It may be wanted without running, because it could not be started after a restart. Or another call has
             // stopped it meanwhile, which is what was asked for.
@@ -349,10 +330,17 @@ impl Supervisor {
         self.cameras.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The camera of a worker.
+    /// The camera of a worker, running or not: one that could not be started again after a restart can still be stopped.
     #[must_use]
     pub fn by_worker(&self, worker: WorkerId) -> Option<CameraId> {
-        self.cameras().iter().find(|c| c.worker() == worker).map(|c| c.id().clone())
+        let running = self.cameras().iter().find(|c| c.worker() == worker).map(|c| c.id().clone());
+        running.or_else(|| match self.parts.wanted.all() {
+            Ok(wanted) => wanted.cameras.into_iter().find(|w| w.0 == worker).map(|(_, spec)| spec.id),
+            Err(error) => {
+                tracing::error!(%error, worker, "cannot look for a worker's camera");
+                None
+            }
+        })
     }
 
     /// Status of all, by id.
@@ -380,13 +368,11 @@ impl Supervisor {
         // Once more after the changes have ended: a start that was past its check has added a camera by then.
         for _ in 0..2 {
             let stops = self.cameras().into_iter().map(|camera| async move {
-                let _changing = self.change_later(camera.id()).await;
+                let _changing = self.changes.begin_later(camera.id()).await;
                 camera.stop(drain).await;
             });
             futures::future::join_all(stops).await;
-            while !lock(&self.changing).is_empty() {
-                tokio::time::sleep(CHANGE_POLL).await;
-            }
+            self.changes.none().await;
         }
         for camera in self.cameras() {
             if let Err(error) = self.remember(&camera) {
@@ -398,16 +384,6 @@ impl Supervisor {
             tracing::warn!(left, "frames were still on their way when the grace period ran out");
         }
         self.write().clear();
-    }
-
-    /// Waits for whoever starts, stops or swaps this camera right now; all of these come to an end.
-    async fn change_later(&self, id: &CameraId) -> Changing<'_> {
-        loop {
-            match self.change(id) {
-                Some(changing) => return changing,
-                None => tokio::time::sleep(CHANGE_POLL).await,
-            }
-        }
     }
 
     /// Writes down what its guest thread has noted, where blocking is allowed.
@@ -422,10 +398,6 @@ impl Supervisor {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<CameraId, Arc<RunningCamera>>> {
         self.cameras.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, id: &CameraId) -> Option<Changing<'_>> {
-        lock(&self.changing).insert(id.clone()).then(|| Changing { supervisor: self, id: id.clone() })
     }
 }
 

@@ -36,8 +36,8 @@ pub(crate) async fn show(
 
 /// Want a camera
 ///
-/// The same request again is no change. Another one under the same id is a conflict: delete the camera first, or swap
-/// its guests.
+/// The same request again is no change, also when guests were swapped since. Another one under the same id is a conflict:
+/// delete the camera first, or swap its guests.
 #[utoipa::path(put, path = "/api/v1/cameras/{id}", tag = "cameras", operation_id = "put_camera",
     params(("id" = String, Path, description = "Name of the camera: 1 to 128 of `A-Z a-z 0-9 . _ : -`, a letter or digit first")),
     request_body = CameraRequest, responses(

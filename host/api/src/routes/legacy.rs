@@ -12,7 +12,7 @@ use crate::views::responses::{LegacyCamera, LegacyStatus, StartResponse, StopRes
 /// Start a camera
 ///
 /// Answers at once, before the camera is reached: one that cannot be reached is tried again and again. The same request
-/// again is no change; another one under the same `camera_id` is a conflict.
+/// again is no change, also when guests were swapped since; another one under the same `camera_id` is a conflict.
 #[utoipa::path(post, path = "/camera/start", tag = "first FaceStream", request_body = StartRequest, responses(
     (status = 200, description = "The camera is wanted.", body = StartResponse),
 ))]

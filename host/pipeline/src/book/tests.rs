@@ -107,6 +107,30 @@ fn what_is_new_is_given_out_once_and_again_when_it_could_not_be_written() {
 }
 
 #[test]
+fn the_start_that_made_a_camera_means_it_after_a_swap_and_a_restart() {
+    let book = book();
+    let started = book.spec();
+    swap(&book, "a", "d:a", "d:botsort", ChangeOutcome::Done);
+    assert_ne!(book.spec(), started);
+    assert!(book.is_asked_for_by(&started) && book.is_asked_for_by(&book.spec()));
+    let mut kept = None;
+    book.save_with(|spec, records| {
+        kept = Some((spec.clone(), serde_json::to_string(records).unwrap()));
+        Ok::<_, ()>(())
+    })
+    .unwrap();
+    let (spec, json) = kept.unwrap();
+    let again = SlotBook::new(spec, serde_json::from_str(&json).unwrap());
+    assert!(again.is_asked_for_by(&started) && again.is_asked_for_by(&again.spec()));
+    let mut other = started.clone();
+    other.guests.slot_mut(SLOT).guest = "b".to_owned();
+    assert!(!again.is_asked_for_by(&other), "guests of neither");
+    other = started;
+    other.detect_fps = Some(3.5);
+    assert!(!again.is_asked_for_by(&other), "another setting");
+}
+
+#[test]
 fn the_history_is_bounded() {
     let book = book();
     for n in 0..HISTORY + 10 {

@@ -11,8 +11,9 @@ use facestream_core::guest::{
 };
 use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
 
-use super::{CHANGE_POLL, Changing, Supervisor};
+use super::Supervisor;
 use crate::camera::RunningCamera;
+use crate::changes::Changing;
 use crate::lane::LaneError;
 use crate::wanted::WantedError;
 
@@ -228,12 +229,7 @@ impl Supervisor {
     /// Waits until nobody else changes this camera, which must still be there then.
     fn changing_of(&self, camera: &Arc<RunningCamera>) -> Result<Changing<'_>, SwapFailure> {
         let id = camera.id();
-        let changing = loop {
-            match self.change(id) {
-                Some(changing) => break changing,
-                None => std::thread::sleep(CHANGE_POLL),
-            }
-        };
+        let changing = self.changes.begin_blocking(id);
         if self.camera(id).is_some_and(|now| Arc::ptr_eq(&now, camera)) {
             Ok(changing)
         } else {
