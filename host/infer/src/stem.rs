@@ -111,7 +111,7 @@ impl Stem {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     // Loops instead of `map` over registers: the library's function is not compiled for these features, so registers
-    // would go to it through memory (measured: 3.0 ms a picture instead of what is told in RESULTS.md).
+    // would go to it through memory (a first build of it took 1.15 times the CPU of the whole program: RESULTS.md).
     use std::arch::x86_64::{
         __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
