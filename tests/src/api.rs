@@ -70,6 +70,12 @@ impl Api {
         Self { base: format!("http://{address}"), agent: config.into() }
     }
 
+    /// Where it is, `http://ADDRESS:PORT`.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Any request.
     ///
     /// # Errors

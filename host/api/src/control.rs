@@ -15,6 +15,8 @@ use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId}
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
+use crate::audit::AuditEntry;
+
 /// Answer of a call that may wait.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 
@@ -96,6 +98,18 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// [`ControlError::UnknownGuest`], [`ControlError::GuestConflict`] when it is built in or a camera wants it.
     fn remove_guest<'a>(&'a self, reference: &'a str) -> Answer<'a, ()>;
+
+    /// Writes down what somebody did with guests, or tried to.
+    ///
+    /// # Errors
+    /// [`ControlError::Internal`] when it cannot be written.
+    fn audit(&self, entry: AuditEntry) -> Answer<'_, ()>;
+
+    /// The latest entries, the newest first.
+    ///
+    /// # Errors
+    /// [`ControlError::Internal`] when they cannot be read.
+    fn audited(&self, limit: usize) -> Answer<'_, Vec<AuditEntry>>;
 
     /// The models that cameras can name.
     fn models(&self) -> Vec<ModelInfo>;
@@ -183,6 +197,8 @@ pub struct GuestUpload {
     pub name: Option<String>,
     /// Version; `None` takes the one in the component's metadata.
     pub version: Option<String>,
+    /// Signature over name, version and component.
+    pub signature: Option<String>,
     /// The component.
     pub component: Bytes,
 }
@@ -213,6 +229,12 @@ pub struct GuestInfo {
     pub builtin: bool,
     /// Interfaces it imports: what it can reach. One without `pixels` never sees a picture.
     pub imports: Vec<String>,
+    /// Version of the WIT package it was built against.
+    pub wit_version: String,
+    /// Languages and tools that say they made it.
+    pub producers: Vec<String>,
+    /// The public key that signed it, when it is signed.
+    pub signed_by: Option<String>,
     /// When it was stored, milliseconds since the Unix epoch; `None` for built-in ones.
     pub added_unix_ms: Option<u64>,
 }

@@ -8,6 +8,7 @@
 //! answered 429, and a slow one loses the oldest events and is told how many.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod auth;
 pub mod config;
 pub mod control;
@@ -21,6 +22,7 @@ mod routes;
 pub mod server;
 mod views;
 
+pub use audit::AuditEntry;
 pub use auth::{InvalidToken, Role, TokenHash};
 pub use config::{ServerConfig, TokenConfig};
 pub use control::{Control, ControlError};

@@ -161,9 +161,13 @@ impl Problem {
     }
 
     /// Its kind.
-    #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What went wrong this time.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     fn render(&self, instance: Option<String>) -> Response {

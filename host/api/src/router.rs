@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit;
 use crate::auth::{self, Access, Role};
 use crate::config::ServerConfig;
 use crate::control::{Control, ControlError};
@@ -80,6 +81,7 @@ pub fn router(
         upload_bytes: config.max_upload_bytes,
     };
     let observer = app.observer.clone();
+    let auditor = Arc::clone(&app.control);
     let (api, document) = api(limits).split_for_parts();
     let document = openapi::finish(document);
 
@@ -88,6 +90,7 @@ pub fn router(
         .merge(pages::docs())
         .with_state(app)
         // The last layer added is the first that a request passes.
+        .layer(from_fn_with_state(auditor, audit::record))
         .layer(from_fn_with_state(Access::new(config), auth::identify))
         .layer(from_fn_with_state(Hosts::new(config, listen), guard::check_origin))
         .layer(CatchPanicLayer::custom(guard::panicked))
@@ -118,7 +121,7 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(cameras::put))
         .routes(routes!(cameras::delete));
     let operator_slow = OpenApiRouter::new().routes(routes!(slots::swap)).routes(routes!(slots::roll_back));
-    let admin = OpenApiRouter::new().routes(routes!(guests::delete));
+    let admin = OpenApiRouter::new().routes(routes!(guests::delete)).routes(routes!(guests::audit));
     let admin_upload = OpenApiRouter::new().routes(routes!(guests::upload));
 
     // Room for the other fields of a form beside the component.

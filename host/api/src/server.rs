@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Peer;
 use crate::config::ServerConfig;
 use crate::control::Control;
 use crate::router::router;
@@ -99,12 +103,12 @@ impl Server {
                 next = next => next,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (app, shutdown, cut) = (app.clone(), shutdown.clone(), cut.clone());
                     tasks.spawn(async move {
                         let _permit = permit;
                         tokio::select! {
-                            () = connection(stream, app, header_timeout, shutdown) => {}
+                            () = connection(stream, peer, app, header_timeout, shutdown) => {}
                             () = cut.cancelled() => {}
                         }
                     });
@@ -130,12 +134,22 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, app: Router, header_timeout: Duration, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    header_timeout: Duration,
+    shutdown: CancellationToken,
+) {
     // Answers are small and whole: waiting to fill packets only adds delay.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
-    let service = TowerToHyperService::new(app);
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        app.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)

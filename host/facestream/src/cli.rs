@@ -25,6 +25,12 @@ pub enum Command {
     Sim(SimArgs),
     /// Say what works on this machine, what does not, and what to do
     Doctor(DoctorArgs),
+    /// Compile a component for the host that asks: the host runs this itself
+    #[command(hide = true, name = facestream_guest_host::COMPILE_COMMAND)]
+    CompileGuest {
+        /// Engine, kind, bounds
+        arguments: Vec<String>,
+    },
     /// Work with guests (WebAssembly components)
     #[command(subcommand)]
     Guest(GuestCommand),
@@ -156,6 +162,12 @@ pub enum GuestCommand {
     Run(crate::guest::run::GuestRunArgs),
     /// Run the tests of a guest's crate, compiled to WebAssembly, in the sandbox
     RunTests(crate::guest::run_tests::RunTestsArgs),
+    /// Make a pair of keys for signing guests
+    Keygen(crate::guest::keygen::KeygenArgs),
+    /// Sign a guest for hosts that take signed ones only
+    Sign(crate::guest::sign::SignArgs),
+    /// Put a guest into the store of a running host
+    Push(crate::guest::push::PushArgs),
     /// Run a tracker over a MOTChallenge detection file
     Track(crate::guest::track::TrackArgs),
 }

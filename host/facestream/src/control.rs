@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use facestream_api::AuditEntry;
 use facestream_api::control::{
     Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, FieldProblem, GuestAdded, GuestInfo, GuestUpload,
     MetricFamily, ModelInfo, SinkStatus, SlotRequest, Started,
@@ -21,11 +22,14 @@ use facestream_pipeline::{StartError, Supervisor};
 use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 
+use crate::audit::AuditLog;
+
 /// The host behind the API.
 pub(crate) struct Host {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) sinks: Arc<Sinks>,
     pub(crate) defaults: CameraDefaults,
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 impl Host {
@@ -57,7 +61,9 @@ fn start_error(error: StartError) -> ControlError {
                 ..
             },
         ) => invalid("/model", error.to_string()),
-        error @ (StartError::Busy(_) | StartError::Stopping) => ControlError::Unavailable(error.to_string()),
+        error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping) => {
+            ControlError::Unavailable(error.to_string())
+        }
         error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
         error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
     }
@@ -66,8 +72,14 @@ fn start_error(error: StartError) -> ControlError {
 fn store_error(error: StoreError) -> ControlError {
     match error {
         StoreError::NotFound { reference, .. } => ControlError::UnknownGuest(reference),
-        error @ StoreError::VersionTaken { .. } => ControlError::GuestConflict(error.to_string()),
-        error @ (StoreError::BadReference(_) | StoreError::Load { .. }) => ControlError::GuestRefused(chain(&error)),
+        error @ (StoreError::VersionTaken { .. } | StoreError::VersionGone { .. }) => {
+            ControlError::GuestConflict(error.to_string())
+        }
+        error if error.is_busy() => ControlError::Unavailable(chain(&error)),
+        error @ StoreError::Full { .. } => ControlError::NoCapacity(error.to_string()),
+        error @ (StoreError::BadReference(_) | StoreError::Load { .. } | StoreError::Signature { .. }) => {
+            ControlError::GuestRefused(chain(&error))
+        }
         error => ControlError::internal(error),
     }
 }
@@ -82,6 +94,7 @@ fn swap_error(error: SwapFailure) -> ControlError {
         SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
         SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
         SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
+        SwapFailure::Later(reason) => ControlError::Unavailable(reason),
         SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Wanted(error) => ControlError::internal(error),
     }
@@ -110,7 +123,10 @@ fn guest_info(guest: StoredGuest) -> GuestInfo {
         size_bytes: guest.info.bytes,
         builtin: guest.builtin,
         imports: guest.info.imports,
-        added_unix_ms: None,
+        wit_version: guest.info.wit_version,
+        producers: guest.producers,
+        signed_by: guest.signed_by,
+        added_unix_ms: guest.added_unix_ms,
     }
 }
 
@@ -188,14 +204,14 @@ impl Control for Host {
     fn add_guest(&self, upload: GuestUpload) -> Answer<'_, GuestAdded> {
         let store = Arc::clone(self.store());
         Box::pin(blocking(move || {
-            let GuestUpload { name, version, component } = upload;
+            let GuestUpload { name, version, signature, component } = upload;
             let Some(name) = name else {
                 let text = "the guest needs a name: POST /api/v1/guests?name=NAME&version=VERSION";
                 return Err(ControlError::GuestRefused(text.to_owned()));
             };
             let version = version.unwrap_or_else(|| "0.1.0".to_owned());
             let before = store.resolve(&format!("{name}@{version}")).is_ok();
-            let guest = store.add(&component, &name, &version).map_err(store_error)?;
+            let guest = store.add_signed(&component, &name, &version, signature.as_deref()).map_err(store_error)?;
             Ok(GuestAdded { guest: guest_info(guest), created: !before })
         }))
     }
@@ -214,6 +230,16 @@ impl Control for Host {
             }
             store.remove(&reference).map_err(store_error)
         }))
+    }
+
+    fn audit(&self, entry: AuditEntry) -> Answer<'_, ()> {
+        let log = Arc::clone(&self.audit);
+        Box::pin(blocking(move || log.append(&entry).map_err(ControlError::internal)))
+    }
+
+    fn audited(&self, limit: usize) -> Answer<'_, Vec<AuditEntry>> {
+        let log = Arc::clone(&self.audit);
+        Box::pin(blocking(move || log.latest(limit).map_err(ControlError::internal)))
     }
 
     fn models(&self) -> Vec<ModelInfo> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use facestream_core::guest::SlotKind;
+use facestream_guest_host::WIT_VERSIONS;
 
 use crate::assets::Assets;
 use crate::cli::DoctorArgs;
@@ -173,7 +174,8 @@ fn guests(config: &Config) -> Vec<(String, Verdict)> {
         lines.push((format!("  {kind}"), verdict));
     }
     let names: Vec<&str> = list.iter().map(|g| g.name.as_str()).collect();
-    lines.insert(0, ("guests".to_owned(), Good(names.join(", "))));
+    let wit = format!("{} (WIT {WIT_VERSIONS})", names.join(", "));
+    lines.insert(0, ("guests".to_owned(), Good(wit)));
     lines
 }
 

@@ -2,8 +2,11 @@
 
 pub mod bench;
 pub mod inspect;
+pub mod keygen;
+pub mod push;
 pub mod run;
 pub mod run_tests;
+pub mod sign;
 pub mod test;
 pub mod track;
 
@@ -28,6 +31,9 @@ pub fn run(command: &GuestCommand) -> anyhow::Result<ExitCode> {
         GuestCommand::Inspect(args) => inspect::run(args),
         GuestCommand::Run(args) => run::run(args),
         GuestCommand::RunTests(args) => run_tests::run(args),
+        GuestCommand::Keygen(args) => keygen::run(args),
+        GuestCommand::Sign(args) => sign::run(args),
+        GuestCommand::Push(args) => push::run(args),
         GuestCommand::Track(args) => track::run(args),
     }
 }

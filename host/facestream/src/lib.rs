@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assets;
+mod audit;
 pub mod cli;
 pub mod config;
 mod control;

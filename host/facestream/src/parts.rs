@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use facestream_core::guest::{SlotKind, SlotSpec};
-use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine, GuestStore, SlotGuest};
+use facestream_guest_host::{ChildCompiler, GuestComponent, GuestConfig, GuestEngine, GuestStore, SlotGuest};
 use facestream_infer::InferConfig;
 use facestream_pipeline::Models;
 
@@ -18,7 +18,7 @@ pub(crate) fn guest_store(config: &GuestConfig, data: Option<&Path>) -> anyhow::
     let dir = data.map_or_else(user_cache, Path::to_owned);
     let mut config = config.clone();
     config.cache_dir.get_or_insert_with(|| dir.join("cache"));
-    let engine = GuestEngine::new(&config)?;
+    let engine = GuestEngine::with_compiler(&config, Arc::new(ChildCompiler::new(&config.compile)))?;
     let store = GuestStore::open(&engine, &dir.join("guests"), Some(&assets.guests()))?;
     Ok((Arc::new(store), engine))
 }

@@ -19,6 +19,7 @@ use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditLog;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::control::Host;
@@ -108,7 +109,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         camera_motion: config.pipeline.camera_motion,
         guests: config.defaults.guests.clone(),
     };
-    let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults });
+    let audit = data.join("audit");
+    let audit = AuditLog::open(&audit).with_context(|| format!("cannot make {}", audit.display()))?;
+    let audit = Arc::new(audit);
+    let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults, audit });
 
     let stop = CancellationToken::new();
     let api = tokio::spawn(server.run(host, stop.clone()));

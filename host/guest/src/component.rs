@@ -3,7 +3,7 @@
 //! Owns refusal (with the reason) before anything is compiled, and the compile step with its cache. Must not make
 //! instances: `instance` does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use facestream_core::guest::SlotKind;
@@ -262,35 +262,52 @@ pub(crate) fn instance_exports(bytes: &[u8]) -> Vec<String> {
     validate(bytes).map(|names| names.exports).unwrap_or_default()
 }
 
-/// One compilation at a time: a burst of uploads must not take every core from the cameras.
-static COMPILING: Mutex<()> = Mutex::new(());
-
+/// Machine code of a component, and whether the cache had it. What the cache has waits for no other compilation.
 fn compile(engine: &GuestEngine, bytes: &[u8], digest: &Digest) -> Result<(Component, bool), LoadError> {
-    let wasmtime = engine.wasmtime();
-    // A panic while compiling leaves nothing half done behind the lock: it guards no data.
-    let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(code) = engine.cache().and_then(|cache| cache.read(digest)) {
-        // SAFETY: `CompiledCache::read` gives back only bytes that this host serialised for this engine and digest: the
-        // file belongs to this user alone and its checksum is right. Bytes from outside never come this way.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(wasmtime, &code) };
-        match component {
-            Ok(component) => return Ok((component, true)),
-            Err(e) => {
-                tracing::warn!(%digest, error = %one_line(&format!("{e:#}"), 512), "a compiled guest in the cache does not fit this engine; compiling it anew");
-            }
-        }
+    if let Some(component) = cached(engine, digest) {
+        return Ok((component, true));
+    }
+    let _turn = engine.turns().take(engine.config().compile.max_waiting)?;
+    // Whoever had the turn before may have compiled the same.
+    if let Some(component) = cached(engine, digest) {
+        return Ok((component, true));
     }
     let fail = |e: wasmtime::Error| LoadError::Compile(one_line(&format!("{e:#}"), 1024));
-    let component = Component::from_binary(wasmtime, bytes).map_err(fail)?;
-    if let Some(cache) = engine.cache() {
-        let written = component.serialize().map_err(fail).map(|code| cache.write(digest, &code));
-        if let Err(e) = written? {
+    let keep = |code: &[u8]| {
+        let Some(cache) = engine.cache() else { return };
+        if let Err(e) = cache.write(digest, code) {
             // The guest runs all the same; the next start compiles again.
             tracing::warn!(%digest, error = %e, "the compiled guest could not be kept in the cache");
         }
+    };
+    if let Some(code) = engine.compile_elsewhere(bytes) {
+        let code = code?;
+        // SAFETY: the compiler made this code from these bytes for this engine just now; that is what `Compiler` asks of
+        // whoever implements it. Bytes from outside never come this way.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(engine.wasmtime(), &code) }.map_err(fail)?;
+        keep(&code);
+        return Ok((component, false));
+    }
+    let component = Component::from_binary(engine.wasmtime(), bytes).map_err(fail)?;
+    if engine.cache().is_some() {
+        keep(&component.serialize().map_err(fail)?);
     }
     Ok((component, false))
+}
+
+/// What the cache has of a component.
+fn cached(engine: &GuestEngine, digest: &Digest) -> Option<Component> {
+    let code = engine.cache()?.read(digest)?;
+    // SAFETY: `CompiledCache::read` gives back only bytes that this host serialised for this engine and digest: the file
+    // belongs to this user alone and its checksum is right. Bytes from outside never come this way.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize(engine.wasmtime(), &code) };
+    component
+        .inspect_err(|e| {
+            tracing::warn!(%digest, error = %one_line(&format!("{e:#}"), 512), "a compiled guest in the cache does not fit this engine; compiling it anew");
+        })
+        .ok()
 }
 
 fn linker(engine: &Engine, component: &Component, info: &ComponentInfo) -> wasmtime::Result<Linker<HostState>> {

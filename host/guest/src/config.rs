@@ -2,14 +2,18 @@
 //!
 //! Owns defaults and their checks. Must not read files or the environment.
 
+mod compile;
 mod limits;
+mod signatures;
 
 use std::path::PathBuf;
 
 use facestream_core::guest::Limits;
 use serde::{Deserialize, Serialize};
 
+pub use compile::CompileConfig;
 pub use limits::{GuestCeilings, GuestLimits};
+pub use signatures::{SignatureConfig, SignaturePolicy, SignerConfig};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -34,6 +38,12 @@ pub struct GuestConfig {
     /// Largest component that is accepted. Default 64 MiB: a Rust guest has 0.1 MiB, one in JavaScript about 12, one in
     /// Python 38, so that a tighter default would refuse whole languages.
     pub max_component_bytes: u64,
+    /// All uploaded components together; more are refused until some are deleted.
+    pub max_stored_bytes: u64,
+    /// Whose uploaded guests are taken.
+    pub signatures: SignatureConfig,
+    /// What compiling one may cost.
+    pub compile: CompileConfig,
     /// Where compiled components are kept (a folder that only its owner can read); `None` compiles anew at each start.
     pub cache_dir: Option<PathBuf>,
     /// A guest's state is saved after so many frames, so that a failure loses at most these. 0 never saves.
@@ -58,6 +68,9 @@ impl Default for GuestConfig {
             max_instances: 1000,
             largest_memory_bytes: 1024 * MIB,
             max_component_bytes: 64 * MIB,
+            max_stored_bytes: 4096 * MIB,
+            signatures: SignatureConfig::default(),
+            compile: CompileConfig::default(),
             cache_dir: None,
             save_every_frames: 25,
             probation_frames: 50,
@@ -151,6 +164,8 @@ impl GuestConfig {
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         let mut problems = self.limits.validate("guests.limits");
+        problems.extend(self.compile.validate());
+        problems.extend(self.signatures.validate());
         if self.breaker.failures == 0 {
             problems.push("guests.breaker.failures is 0; a breaker that is always open lets no guest run".to_owned());
         }

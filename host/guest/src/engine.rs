@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::cache::CompiledCache;
+use crate::compile::{Compiler, Turns};
 use crate::config::GuestConfig;
 use crate::error::EngineError;
 
@@ -46,6 +47,9 @@ struct Inner {
     engine: Engine,
     config: GuestConfig,
     cache: Option<CompiledCache>,
+    compatibility: String,
+    compiler: Option<Arc<dyn Compiler>>,
+    turns: Turns,
     bounded: bool,
     metered: bool,
     _ticker: Ticker,
@@ -63,7 +67,15 @@ impl GuestEngine {
     /// # Errors
     /// When the pool's address space cannot be reserved or the processor lacks something that is needed.
     pub fn new(config: &GuestConfig) -> Result<Self, EngineError> {
-        Self::make(config, true, false)
+        Self::make(config, true, false, None)
+    }
+
+    /// The same, compiling by `compiler` instead of on the thread that loads a component.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_compiler(config: &GuestConfig, compiler: Arc<dyn Compiler>) -> Result<Self, EngineError> {
+        Self::make(config, true, false, Some(compiler))
     }
 
     /// Without deadlines and without limits on memory and transfers: what those cost is measured against it. A guest
@@ -73,7 +85,7 @@ impl GuestEngine {
     /// As [`Self::new`].
     #[doc(hidden)]
     pub fn unbounded_for_measurement(config: &GuestConfig) -> Result<Self, EngineError> {
-        Self::make(config, false, false)
+        Self::make(config, false, false, None)
     }
 
     /// An engine that also counts fuel: about one unit an instruction, the same on every machine and in every run. Two to
@@ -82,17 +94,26 @@ impl GuestEngine {
     /// # Errors
     /// As [`Self::new`].
     pub fn metered(config: &GuestConfig) -> Result<Self, EngineError> {
-        Self::make(config, true, true)
+        Self::make(config, true, true, None)
     }
 
-    fn make(config: &GuestConfig, bounded: bool, metered: bool) -> Result<Self, EngineError> {
-        let mut wasmtime = wasmtime_config(config);
+    fn make(
+        config: &GuestConfig,
+        bounded: bool,
+        metered: bool,
+        compiler: Option<Arc<dyn Compiler>>,
+    ) -> Result<Self, EngineError> {
+        let mut wasmtime = compiler_config();
+        wasmtime.allocation_strategy(pool(config));
         wasmtime.epoch_interruption(bounded);
         wasmtime.consume_fuel(metered);
         let engine = Engine::new(&wasmtime).map_err(|e| EngineError(format!("{e:#}")))?;
-        let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility(&engine)));
+        let compatibility = compatibility(&engine);
+        let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility));
         let ticker = Ticker::start(engine.clone())?;
-        Ok(Self { inner: Arc::new(Inner { engine, config: config.clone(), cache, bounded, metered, _ticker: ticker }) })
+        let (config, turns) = (config.clone(), Turns::default());
+        let inner = Inner { engine, config, cache, compatibility, compiler, turns, bounded, metered, _ticker: ticker };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The settings it was made with.
@@ -122,6 +143,18 @@ impl GuestEngine {
         self.inner.bounded
     }
 
+    pub(crate) fn compatibility(&self) -> &str {
+        &self.inner.compatibility
+    }
+
+    pub(crate) fn compiler(&self) -> Option<&dyn Compiler> {
+        self.inner.compiler.as_deref()
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
     pub(crate) fn cache(&self) -> Option<&CompiledCache> {
         self.inner.cache.as_ref()
     }
@@ -144,7 +177,19 @@ fn compatibility(engine: &Engine) -> String {
     format!("{WASMTIME_LTS}-{}", crate::digest::hex(&digest[..8]))
 }
 
-fn wasmtime_config(config: &GuestConfig) -> Config {
+/// An engine that makes the same machine code as [`GuestEngine`]s do, without a pool (which reserves terabytes of address
+/// space) and without a ticker; and what it makes code for.
+pub(crate) fn child_engine(metered: bool) -> wasmtime::Result<(Engine, String)> {
+    let mut config = compiler_config();
+    config.epoch_interruption(true);
+    config.consume_fuel(metered);
+    let engine = Engine::new(&config)?;
+    let compatibility = compatibility(&engine);
+    Ok((engine, compatibility))
+}
+
+/// Everything that machine code depends on.
+fn compiler_config() -> Config {
     let mut c = Config::new();
     c.wasm_component_model(true);
     // Off: what guests do not need. Fewer features, fewer advisories that apply. Threads, garbage collection and
@@ -165,7 +210,10 @@ fn wasmtime_config(config: &GuestConfig) -> Config {
     c.memory_init_cow(true);
     c.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
     c.max_wasm_stack(512 * 1024);
+    c
+}
 
+fn pool(config: &GuestConfig) -> InstanceAllocationStrategy {
     let n = config.max_instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(n);
@@ -187,8 +235,7 @@ fn wasmtime_config(config: &GuestConfig) -> Config {
     pool.max_unused_warm_slots(32);
     // Freed at once, not in batches: memory is back when the instance is gone.
     pool.decommit_batch_size(1);
-    c.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    c
+    InstanceAllocationStrategy::Pooling(pool)
 }
 
 /// Advances the engine's epoch every [`TICK`]. A late tick only makes a deadline later, never earlier.

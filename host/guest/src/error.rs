@@ -75,6 +75,28 @@ pub enum LoadError {
     /// The compiler refused.
     #[error("the component could not be compiled: {0}")]
     Compile(String),
+    /// It takes too long to compile.
+    #[error(
+        "the component was not compiled within {limit_ms} ms (guests.compile.timeout_ms): make its functions smaller, or build it with optimisation for size"
+    )]
+    CompileTime {
+        /// Time allowed.
+        limit_ms: u32,
+    },
+    /// It takes too much memory to compile.
+    #[error(
+        "compiling the component needs more than {limit_bytes} bytes (guests.compile.max_memory_bytes): make its functions smaller, or build it with optimisation for size"
+    )]
+    CompileMemory {
+        /// Address space allowed.
+        limit_bytes: u64,
+    },
+    /// Too many wait for the compiler.
+    #[error("{waiting} other components wait to be compiled (guests.compile.max_waiting); try again in a few seconds")]
+    CompileBusy {
+        /// How many wait.
+        waiting: u32,
+    },
 }
 
 /// How a guest failed in a call. The instance is given up, except after `Refused`.
@@ -218,6 +240,38 @@ pub enum SwapError {
     },
 }
 
+/// What is wrong with the signature of a guest, or with not having one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureProblem {
+    /// None, where one is needed.
+    #[error("it is not signed, and this host takes signed guests only: `facestream guest sign`, then push with --sig")]
+    Unsigned,
+    /// None, where versions before had one.
+    #[error("it is not signed, but other versions of it were: sign this one too")]
+    UnsignedAfterSigned,
+    /// No signature at all.
+    #[error("the signature cannot be read; expected ed25519:<64 hex digits>:<128 hex digits>")]
+    Malformed,
+    /// By somebody else.
+    #[error("it is signed by {key}, which is none of guests.signatures.keys")]
+    UnknownSigner {
+        /// The key.
+        key: String,
+    },
+    /// Over something else.
+    #[error("the signature is not one over this name, version and component: one of them was changed after signing")]
+    Tampered,
+    /// An older version than one that was taken.
+    #[error("version {highest} of it was taken before, and with signatures required versions only go up")]
+    Downgrade {
+        /// The highest so far.
+        highest: String,
+    },
+    /// No version that can be compared.
+    #[error("with signatures required a version is like 1.2.3, so that it can be compared: {0}")]
+    NoOrder(String),
+}
+
 /// What can go wrong with the store of guests.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -243,6 +297,35 @@ pub enum StoreError {
         version: String,
         /// What it stands for.
         digest: String,
+    },
+    /// The name and version stood for other bytes before they were deleted.
+    #[error(
+        "{name}@{version} was {digest} before it was deleted; a version never means other bytes: choose another version"
+    )]
+    VersionGone {
+        /// Name.
+        name: String,
+        /// Version.
+        version: String,
+        /// What it stood for.
+        digest: String,
+    },
+    /// It is not signed as the policy wants it.
+    #[error("guest `{guest}` refused: {problem}")]
+    Signature {
+        /// Name and version.
+        guest: String,
+        /// Why.
+        #[source]
+        problem: SignatureProblem,
+    },
+    /// No room.
+    #[error(
+        "the store of guests is full ({what}): delete guests that no camera needs, DELETE /api/v1/guests/NAME@VERSION"
+    )]
+    Full {
+        /// Of what, and the limit.
+        what: String,
     },
     /// It comes with the host.
     #[error("`{0}` comes with the host and cannot be deleted")]
@@ -283,6 +366,14 @@ pub enum StoreError {
         #[source]
         error: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// Whether the same request may succeed in a moment.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Load { error: LoadError::CompileBusy { .. }, .. })
+    }
 }
 
 /// Why a program did not run to its end.

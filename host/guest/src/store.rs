@@ -1,7 +1,9 @@
 //! Guests on disk: content-addressed components, names and versions beside them, the built-in ones.
 //!
-//! Owns `<dir>/sha256/<hex>.wasm` and `<dir>/index.json`, and that each digest is compiled once and shared. Must not know
+//! Owns `<dir>/sha256/<hex>.wasm`, their signatures (`<hex>.sig`) and `<dir>/index.json`, and that each digest is compiled once and shared. Must not know
 //! cameras. A component enters only after it was inspected, compiled and linked: what is in the store runs here.
+
+mod trust;
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,12 +12,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use facestream_core::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use crate::component::{ComponentInfo, GuestComponent, inspect};
 use crate::digest::Digest;
 use crate::engine::GuestEngine;
 use crate::error::StoreError;
+use crate::facts::facts;
 
 /// One entry of the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,17 +31,66 @@ pub struct StoredGuest {
     /// Comes with the host.
     #[serde(default)]
     pub builtin: bool,
+    /// When it was stored, milliseconds since the Unix epoch; `None` for built-in ones, and for those of a store from
+    /// before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_unix_ms: Option<u64>,
+    /// The public key that signed it, `ed25519:<hex>`; its signature was checked and is again at each load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    /// Languages and tools that say they made it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub producers: Vec<String>,
     /// What the component says about itself.
     #[serde(flatten)]
     pub info: ComponentInfo,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+impl StoredGuest {
+    /// `NAME@VERSION`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Index {
     /// In the order in which they were added: a bare name means its latest.
     guests: Vec<StoredGuest>,
+    /// What deleted names stood for: a name and a version mean the same bytes for ever, or a camera that names them would
+    /// run something else after its next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<Deleted>,
 }
+
+/// A guest that was deleted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Deleted {
+    name: String,
+    version: String,
+    digest: Digest,
+    #[serde(default)]
+    signed: bool,
+}
+
+impl Index {
+    /// Every version that a name ever had.
+    fn versions<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let there = self.guests.iter().filter(move |g| g.name == name).map(|g| g.version.as_str());
+        there.chain(self.deleted.iter().filter(move |d| d.name == name).map(|d| d.version.as_str()))
+    }
+
+    /// Whether any version of a name was signed.
+    fn was_signed(&self, name: &str) -> bool {
+        self.guests.iter().any(|g| g.name == name && g.signed_by.is_some())
+            || self.deleted.iter().any(|d| d.name == name && d.signed)
+    }
+}
+
+/// Guests and deleted names, at most: the index is read and written whole.
+const MAX_ENTRIES: usize = 10_000;
 
 /// The store. Share it by `Arc`; every method may take as long as a compilation, except `list` and `resolve`.
 #[derive(Debug)]
@@ -45,6 +98,7 @@ pub struct GuestStore {
     engine: GuestEngine,
     dir: PathBuf,
     builtin: Vec<(StoredGuest, PathBuf)>,
+    clock: Arc<dyn Clock>,
     index: Mutex<Index>,
     loaded: Mutex<HashMap<Digest, Arc<Mutex<Loaded>>>>,
 }
@@ -69,11 +123,24 @@ impl GuestStore {
     /// # Errors
     /// When the index is damaged, a built-in guest is no guest, or a folder cannot be read.
     pub fn open(engine: &GuestEngine, dir: &Path, builtin_dir: Option<&Path>) -> Result<Self, StoreError> {
+        Self::open_with_clock(engine, dir, builtin_dir, Arc::new(SystemClock::default()))
+    }
+
+    /// The same; `clock` tells when guests are added.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_clock(
+        engine: &GuestEngine,
+        dir: &Path,
+        builtin_dir: Option<&Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("sha256")).map_err(at("making", dir))?;
         let index = read_index(&dir.join("index.json"))?;
         let builtin = builtin_dir.map(|d| read_builtin(d, engine)).transpose()?.unwrap_or_default();
         let (engine, dir) = (engine.clone(), dir.to_owned());
-        Ok(Self { engine, dir, builtin, index: Mutex::new(index), loaded: Mutex::default() })
+        Ok(Self { engine, dir, builtin, clock, index: Mutex::new(index), loaded: Mutex::default() })
     }
 
     /// Everything in the store, built-in guests first.
@@ -117,6 +184,7 @@ impl GuestStore {
     pub fn load(&self, reference: &str) -> Result<Arc<GuestComponent>, StoreError> {
         let guest = self.resolve(reference)?;
         let digest = guest.info.digest;
+        trust::recheck(&self.engine.config().signatures, &guest, &self.sidecar(&digest))?;
         let entry = {
             let mut loaded = lock(&self.loaded);
             // Entries of components that nobody has any more go, so that the map does not grow with every upload.
@@ -172,8 +240,22 @@ impl GuestStore {
     /// Takes a component in under a name and a version. The same bytes again are fine; other bytes are not.
     ///
     /// # Errors
-    /// `BadReference` for names; `VersionTaken`; `Load` when the component is refused; `Io`.
+    /// `BadReference` for names; `VersionTaken`; `VersionGone`; `Full`; `Load` when the component is refused; `Io`.
     pub fn add(&self, bytes: &[u8], name: &str, version: &str) -> Result<StoredGuest, StoreError> {
+        self.add_signed(bytes, name, version, None)
+    }
+
+    /// The same with a signature (`ed25519:<key>:<signature>`) over name, version and component.
+    ///
+    /// # Errors
+    /// As [`Self::add`]; `Signature`.
+    pub fn add_signed(
+        &self,
+        bytes: &[u8],
+        name: &str,
+        version: &str,
+        signature: Option<&str>,
+    ) -> Result<StoredGuest, StoreError> {
         for part in [name, version] {
             if !is_name(part) {
                 return Err(StoreError::BadReference(crate::error::one_line(&format!("{name}@{version}"), 128)));
@@ -181,25 +263,39 @@ impl GuestStore {
         }
         let refused = |error| StoreError::Load { guest: format!("{name}@{version}"), error };
         let info = inspect(bytes, self.engine.config().max_component_bytes).map_err(refused)?;
-        self.check_version(name, version, &info.digest)?;
+        let admit = |index: &Index| {
+            trust::admit(&self.engine.config().signatures, index, (name, version), &info.digest, signature)
+                .map_err(|problem| StoreError::Signature { guest: format!("{name}@{version}"), problem })
+        };
+        {
+            let index = lock(&self.index);
+            // The same again is no downgrade.
+            if self.check_version(&index, name, version, &info)?.is_none() {
+                admit(&index)?;
+            }
+        }
         // Compiled (into the cache) and linked before anyone is told that it is in.
         GuestComponent::load(&self.engine, bytes).map_err(refused)?;
 
         let mut index = lock(&self.index);
         // Again under the lock: another upload may have been faster.
-        let guest = StoredGuest { name: name.to_owned(), version: version.to_owned(), builtin: false, info };
-        let taken = index.guests.iter().find(|g| g.name == name && g.version == version);
-        match taken {
-            Some(there) if there.info.digest == guest.info.digest => return Ok(there.clone()),
-            Some(there) => return Err(version_taken(there)),
-            None => {}
+        if let Some(there) = self.check_version(&index, name, version, &info)? {
+            return Ok(there);
         }
+        let signature = admit(&index)?;
+        let (name, version) = (name.to_owned(), version.to_owned());
+        let signed_by = signature.as_ref().map(|s| s.key().to_string());
+        let producers = facts(bytes).producers;
+        let added_unix_ms = Some(self.clock.wall_ns() / 1_000_000);
+        let guest = StoredGuest { name, version, builtin: false, added_unix_ms, signed_by, producers, info };
+        let mut next = index.clone();
+        // The same bytes again: it is no longer deleted.
+        next.deleted.retain(|d| d.name != guest.name || d.version != guest.version);
+        next.guests.push(guest.clone());
         write_atomically(&self.blob(&guest.info.digest), bytes)?;
-        index.guests.push(guest.clone());
-        if let Err(e) = self.write_index(&index) {
-            index.guests.pop();
-            return Err(e);
-        }
+        trust::note(&self.sidecar(&guest.info.digest), &guest.label(), signature.as_ref())?;
+        self.write_index(&next)?;
+        *index = next;
         Ok(guest)
     }
 
@@ -213,12 +309,18 @@ impl GuestStore {
             return Err(StoreError::BuiltIn(guest.name));
         }
         let mut index = lock(&self.index);
-        let kept: Vec<StoredGuest> = index.guests.iter().filter(|g| **g != guest).cloned().collect();
-        let shared = kept.iter().any(|g| g.info.digest == guest.info.digest);
-        self.write_index(&Index { guests: kept.clone() })?;
-        index.guests = kept;
+        let mut next = index.clone();
+        next.guests.retain(|g| *g != guest);
+        let shared = next.guests.iter().any(|g| g.info.digest == guest.info.digest);
+        let label = guest.label();
+        let digest = guest.info.digest;
+        let StoredGuest { name, version, signed_by, .. } = guest;
+        next.deleted.push(Deleted { name, version, digest, signed: signed_by.is_some() });
+        self.write_index(&next)?;
+        *index = next;
+        trust::note(&self.sidecar(&digest), &label, None)?;
         if !shared {
-            let path = self.blob(&guest.info.digest);
+            let path = self.blob(&digest);
             fs::remove_file(&path).map_err(at("deleting", &path))?;
         }
         Ok(())
@@ -230,15 +332,48 @@ impl GuestStore {
         write_atomically(&path, &json)
     }
 
-    fn check_version(&self, name: &str, version: &str, digest: &Digest) -> Result<(), StoreError> {
+    /// Whether a name and a version may stand for this component: the guest that is there when they do already.
+    fn check_version(
+        &self,
+        index: &Index,
+        name: &str,
+        version: &str,
+        info: &ComponentInfo,
+    ) -> Result<Option<StoredGuest>, StoreError> {
         // Names of built-in guests are the host's: `botsort` must mean the same on every host.
         if let Some((guest, _)) = self.builtin.iter().find(|(g, _)| g.name == name) {
             return Err(version_taken(guest));
         }
-        match lock(&self.index).guests.iter().find(|g| g.name == name && g.version == version) {
-            Some(there) if there.info.digest != *digest => Err(version_taken(there)),
-            _ => Ok(()),
+        match index.guests.iter().find(|g| g.name == name && g.version == version) {
+            Some(there) if there.info.digest == info.digest => return Ok(Some(there.clone())),
+            Some(there) => return Err(version_taken(there)),
+            None => {}
         }
+        let deleted = index.deleted.iter().find(|d| d.name == name && d.version == version);
+        match deleted {
+            Some(Deleted { name, version, digest, .. }) if *digest != info.digest => {
+                let (name, version, digest) = (name.clone(), version.clone(), digest.to_string());
+                Err(StoreError::VersionGone { name, version, digest })
+            }
+            _ => self.check_room(index, info).map(|()| None),
+        }
+    }
+
+    fn check_room(&self, index: &Index, info: &ComponentInfo) -> Result<(), StoreError> {
+        if index.guests.len() + index.deleted.len() >= MAX_ENTRIES {
+            return Err(StoreError::Full { what: format!("{MAX_ENTRIES} names, deleted ones included") });
+        }
+        let sizes: HashMap<Digest, u64> = index.guests.iter().map(|g| (g.info.digest, g.info.bytes)).collect();
+        let more = if sizes.contains_key(&info.digest) { 0 } else { info.bytes };
+        let most = self.engine.config().max_stored_bytes;
+        if sizes.values().sum::<u64>().saturating_add(more) > most {
+            return Err(StoreError::Full { what: format!("{most} bytes, guests.max_stored_bytes") });
+        }
+        Ok(())
+    }
+
+    fn sidecar(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("sha256").join(format!("{}.sig", digest.hex()))
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
@@ -294,7 +429,9 @@ fn read_builtin(dir: &Path, engine: &GuestEngine) -> Result<Vec<(StoredGuest, Pa
         let info = inspect(&bytes, engine.config().max_component_bytes)
             .map_err(|error| StoreError::Load { guest: name.clone(), error })?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        builtin.push((StoredGuest { name, version, builtin: true, info }, path));
+        let producers = facts(&bytes).producers;
+        let guest = StoredGuest { name, version, builtin: true, added_unix_ms: None, signed_by: None, producers, info };
+        builtin.push((guest, path));
     }
     Ok(builtin)
 }

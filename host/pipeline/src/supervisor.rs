@@ -41,6 +41,9 @@ pub enum StartError {
     /// The same id is being started or stopped right now.
     #[error("camera {0} is being started or stopped right now; try again")]
     Busy(CameraId),
+    /// The host is busy with something that this must wait for.
+    #[error("{0}")]
+    Later(String),
     /// Its address may not be reached.
     #[error("rtsp_link refused: {0}")]
     Address(#[from] PolicyError),
@@ -276,10 +279,12 @@ impl Supervisor {
         metrics: &Arc<CameraMetrics>,
     ) -> Result<CameraGuests, StartError> {
         let slot = |slot: SlotKind| {
-            self.slot_guest(wanted.slot(slot)).map_err(|error| StartError::Guest {
-                slot,
-                unknown: matches!(error, StoreError::NotFound { .. }),
-                reason: error.to_string(),
+            self.slot_guest(wanted.slot(slot)).map_err(|error| {
+                if error.is_busy() {
+                    return StartError::Later(error.to_string());
+                }
+                let unknown = matches!(error, StoreError::NotFound { .. });
+                StartError::Guest { slot, unknown, reason: error.to_string() }
             })
         };
         let set = GuestSet {

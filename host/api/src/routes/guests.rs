@@ -1,20 +1,22 @@
 //! The guest store: list, inspect, upload, delete.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use sha2::{Digest as _, Sha256};
 
+use crate::audit::Note;
 use crate::control::{FieldProblem, GuestUpload};
 use crate::extract::{PathParams, QueryParams, mime_is};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::requests::{Binary, UploadForm, UploadQuery};
-use crate::views::responses::{GuestList, GuestView};
+use crate::views::requests::{AuditQuery, Binary, UploadForm, UploadQuery};
+use crate::views::responses::{AuditList, GuestList, GuestView};
 
 /// List guests
 #[utoipa::path(get, path = "/api/v1/guests", tag = "guests", operation_id = "list_guests", responses(
@@ -48,16 +50,21 @@ pub(crate) async fn show(
 ))]
 pub(crate) async fn delete(
     State(app): State<App>,
+    Extension(note): Extension<Note>,
     PathParams(reference): PathParams<String>,
 ) -> Result<StatusCode, Problem> {
+    note.guest(&reference);
+    if let Ok(guest) = app.control.guest(&reference).await {
+        note.digest(&guest.digest);
+    }
     app.control.remove_guest(&reference).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Upload a guest
 ///
-/// Either the component itself as `application/wasm`, named by the query, or a form with the parts `name`, `version`
-/// and `component`. It is checked and compiled before the answer. The same bytes again are no change.
+/// Either the component itself as `application/wasm`, named by the query, or a form with the parts `name`, `version`,
+/// `signature` and `component`. It is checked and compiled before the answer. The same bytes again are no change.
 #[utoipa::path(post, path = "/api/v1/guests", tag = "guests", operation_id = "upload_guest", params(UploadQuery),
     request_body(content((Binary = "application/wasm"), (UploadForm = "multipart/form-data"))), responses(
     (status = 200, description = "The store held exactly this already.", body = GuestView),
@@ -65,6 +72,7 @@ pub(crate) async fn delete(
 ))]
 pub(crate) async fn upload(
     State(app): State<App>,
+    Extension(note): Extension<Note>,
     QueryParams(query): QueryParams<UploadQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -76,7 +84,7 @@ pub(crate) async fn upload(
     let limit = app.max_upload_bytes;
     let upload = if mime_is(request.headers(), "application/wasm") {
         let component = read_bounded(request, limit).await?;
-        GuestUpload { name: query.name, version: query.version, component }
+        GuestUpload { name: query.name, version: query.version, signature: query.signature, component }
     } else if mime_is(request.headers(), "multipart/form-data") {
         let form = Multipart::from_request(request, &app)
             .await
@@ -88,6 +96,11 @@ pub(crate) async fn upload(
             "send the component as `application/wasm`, or a `multipart/form-data` form with the part `component`",
         ));
     };
+    note.guest(&match (&upload.name, &upload.version) {
+        (Some(name), Some(version)) => format!("{name}@{version}"),
+        (name, _) => name.clone().unwrap_or_default(),
+    });
+    note.digest(&format!("sha256:{:x}", Sha256::digest(&upload.component)));
     check(&upload)?;
     let added = app.control.add_guest(upload).await?;
     let location = format!("/api/v1/guests/{}", added.guest.digest);
@@ -97,6 +110,23 @@ pub(crate) async fn upload(
     } else {
         view.into_response()
     })
+}
+
+/// Show who did what with guests
+///
+/// Uploads, deletions, swaps and rollbacks, refused ones too, the newest first.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "guests", operation_id = "list_audit", params(AuditQuery), responses(
+    (status = 200, description = "The latest entries.", body = AuditList),
+))]
+pub(crate) async fn audit(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<AuditQuery>,
+) -> Result<Json<AuditList>, Problem> {
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=1000).contains(&limit) {
+        return Err(Problem::new(Kind::Malformed, "limit must be from 1 to 1000"));
+    }
+    Ok(Json(AuditList { entries: app.control.audited(limit).await? }))
 }
 
 fn check(upload: &GuestUpload) -> Result<(), Problem> {
@@ -150,7 +180,7 @@ async fn read_form(mut form: Multipart, query: UploadQuery, limit: usize) -> Res
         StatusCode::PAYLOAD_TOO_LARGE => too_large(limit),
         _ => Problem::new(Kind::Malformed, "the form cannot be read; is its boundary right and its end there?"),
     };
-    let (mut name, mut version, mut component) = (query.name, query.version, None);
+    let (mut name, mut version, mut signature, mut component) = (query.name, query.version, query.signature, None);
     while let Some(mut part) = form.next_field().await.map_err(refuse)? {
         let part_name = part.name().unwrap_or_default().to_owned();
         let part_limit = if part_name == "component" { limit } else { 256 };
@@ -170,11 +200,12 @@ async fn read_form(mut form: Multipart, query: UploadQuery, limit: usize) -> Res
         match part_name.as_str() {
             "name" => name = Some(text()?),
             "version" => version = Some(text()?),
+            "signature" => signature = Some(text()?),
             "component" => component = Some(bytes.freeze()),
             _ => {
                 return Err(Problem::invalid(vec![FieldProblem::new(
                     format!("/{part_name}"),
-                    "is no part of this form; it has `name`, `version` and `component`",
+                    "is no part of this form; it has `name`, `version`, `signature` and `component`",
                 )]));
             }
         }
@@ -182,5 +213,5 @@ async fn read_form(mut form: Multipart, query: UploadQuery, limit: usize) -> Res
     let component = component.ok_or_else(|| {
         Problem::invalid(vec![FieldProblem::new("/component", "is missing: the part that holds the component")])
     })?;
-    Ok(GuestUpload { name, version, component })
+    Ok(GuestUpload { name, version, signature, component })
 }

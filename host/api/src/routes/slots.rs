@@ -5,6 +5,7 @@ use axum::{Extension, Json};
 use facestream_core::guest::SlotKind;
 
 use super::camera_id;
+use crate::audit::Note;
 use crate::auth::Identity;
 use crate::control::ControlError;
 use crate::extract::{JsonBody, PathParams};
@@ -63,11 +64,15 @@ pub(crate) async fn swap(
     State(app): State<App>,
     PathParams((id, slot)): PathParams<(String, String)>,
     identity: Option<Extension<Identity>>,
+    Extension(note): Extension<Note>,
     JsonBody(request): JsonBody<SwapRequest>,
 ) -> Result<Json<SwapView>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
     let change = request.checked(who(identity))?;
-    Ok(Json(app.control.swap(&id, kind, change).await?.into()))
+    note.guest(&change.wanted.guest);
+    let report = app.control.swap(&id, kind, change).await?;
+    note.digest(&report.new_digest);
+    Ok(Json(report.into()))
 }
 
 /// Go back to the guest before
@@ -82,9 +87,12 @@ pub(crate) async fn roll_back(
     State(app): State<App>,
     PathParams((id, slot)): PathParams<(String, String)>,
     identity: Option<Extension<Identity>>,
+    Extension(note): Extension<Note>,
 ) -> Result<Json<SwapView>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
-    Ok(Json(app.control.roll_back(&id, kind, &who(identity)).await?.into()))
+    let report = app.control.roll_back(&id, kind, &who(identity)).await?;
+    note.digest(&report.new_digest);
+    Ok(Json(report.into()))
 }
 
 /// Show what was changed in a slot

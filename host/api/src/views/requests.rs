@@ -232,6 +232,8 @@ pub(crate) struct UploadQuery {
     pub(crate) name: Option<String>,
     /// Version of the guest; left out: the one in the component's metadata.
     pub(crate) version: Option<String>,
+    /// Signature over name, version and component, `ed25519:<64 hex digits>:<128 hex digits>` (`facestream guest sign`).
+    pub(crate) signature: Option<String>,
 }
 
 /// Bytes of the content type.
@@ -248,9 +250,20 @@ pub(crate) struct UploadForm {
     name: Option<String>,
     /// Version of the guest; left out: the one in the component's metadata.
     version: Option<String>,
+    /// Signature over name, version and component.
+    signature: Option<String>,
     /// The WebAssembly component.
     #[schema(value_type = String, format = Binary, content_media_type = "application/wasm")]
     component: Vec<u8>,
+}
+
+/// Query of `GET /api/v1/audit`.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditQuery {
+    /// How many entries; left out: 100, at most 1000.
+    pub(crate) limit: Option<usize>,
 }
 
 /// Query of `GET /api/v1/events`.

@@ -169,6 +169,15 @@ pub(crate) struct GuestView {
     builtin: bool,
     /// Interfaces it imports: what it can reach. One without `pixels` never sees a picture.
     imports: Vec<String>,
+    /// Version of the WIT package it was built against.
+    #[schema(example = "0.1.1")]
+    wit_version: String,
+    /// Languages and tools that say they made it.
+    #[schema(example = json!(["Rust", "rustc 1.95.0"]))]
+    producers: Vec<String>,
+    /// The public key that signed it; left out when nobody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
     /// When it was stored, milliseconds since the Unix epoch.
     added_unix_ms: Option<u64>,
     /// Cameras whose slots run it now.
@@ -191,10 +200,20 @@ impl GuestView {
             size_bytes: guest.size_bytes,
             builtin: guest.builtin,
             imports: guest.imports,
+            wit_version: guest.wit_version,
+            producers: guest.producers,
+            signed_by: guest.signed_by,
             added_unix_ms: guest.added_unix_ms,
             used_by,
         }
     }
+}
+
+/// What was done with guests.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditList {
+    /// The newest first.
+    pub(crate) entries: Vec<crate::audit::AuditEntry>,
 }
 
 /// The models.

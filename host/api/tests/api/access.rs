@@ -14,7 +14,7 @@ const TOKENS: [(&str, Role); 3] = [
 
 /// Every route with the role it needs; `None`: no token. Kept by hand on purpose: a route that changes its role by
 /// accident fails here.
-pub const ROUTES: [(&str, &str, Option<Role>); 25] = [
+pub const ROUTES: [(&str, &str, Option<Role>); 26] = [
     ("GET", "/", None),
     ("GET", "/openapi.json", None),
     ("GET", "/docs/", None),
@@ -37,6 +37,7 @@ pub const ROUTES: [(&str, &str, Option<Role>); 25] = [
     ("POST", "/api/v1/guests", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/guests/{reference}", Some(Role::Viewer)),
     ("DELETE", "/api/v1/guests/{reference}", Some(Role::GuestAdmin)),
+    ("GET", "/api/v1/audit", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/models", Some(Role::Viewer)),
     ("GET", "/api/v1/sinks", Some(Role::Viewer)),
     ("GET", "/metrics", Some(Role::Viewer)),

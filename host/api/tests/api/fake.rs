@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use facestream_api::AuditEntry;
 use facestream_api::control::*;
 use facestream_core::camera::{CameraState, CameraStatus};
 use facestream_core::event::Event;
@@ -32,6 +33,7 @@ pub struct Kept {
 pub struct FakeControl {
     pub cameras: Mutex<BTreeMap<CameraId, Kept>>,
     pub guests: Mutex<Vec<(GuestInfo, Bytes)>>,
+    pub audited: Mutex<Vec<AuditEntry>>,
     pub events: broadcast::Sender<Event>,
     pub not_ready: Mutex<Vec<String>>,
     pub sinks: Mutex<Vec<SinkStatus>>,
@@ -56,6 +58,9 @@ pub fn guest(name: &str, slot: SlotKind, builtin: bool) -> GuestInfo {
         size_bytes: 25_000,
         builtin,
         imports: vec!["facestream:analytics/log@0.1.0".into()],
+        wit_version: "0.1.1".into(),
+        producers: vec!["Rust".into()],
+        signed_by: None,
         added_unix_ms: None,
     }
 }
@@ -66,6 +71,7 @@ impl Default for FakeControl {
         Self {
             cameras: Mutex::default(),
             guests: Mutex::new(builtin.to_vec()),
+            audited: Mutex::default(),
             events: broadcast::channel(8).0,
             not_ready: Mutex::default(),
             sinks: Mutex::new(vec![SinkStatus {
@@ -296,6 +302,15 @@ impl Control for FakeControl {
             Ok(())
         }
         .boxed()
+    }
+
+    fn audit(&self, entry: AuditEntry) -> Answer<'_, ()> {
+        self.audited.lock().unwrap().insert(0, entry);
+        async { Ok(()) }.boxed()
+    }
+
+    fn audited(&self, limit: usize) -> Answer<'_, Vec<AuditEntry>> {
+        async move { Ok(self.audited.lock().unwrap().iter().take(limit).cloned().collect()) }.boxed()
     }
 
     fn models(&self) -> Vec<ModelInfo> {

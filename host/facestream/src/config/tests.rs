@@ -8,13 +8,14 @@ use super::{Config, ConfigErrors, LogFormat};
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/facestream.toml"));
 
 /// Keys of the example that have no default: what stands there is an example.
-const WITHOUT_DEFAULT: [&str; 10] = [
+const WITHOUT_DEFAULT: [&str; 11] = [
     "server.tokens",
     "infer.runtime_library",
     "infer.nms_iou",
     "infer.class_filter",
     "infer.openvino_library",
     "guests.cache_dir",
+    "guests.signatures.keys",
     "sinks.kafka.brokers",
     "sinks.kafka.topics",
     "sinks.kafka.properties",

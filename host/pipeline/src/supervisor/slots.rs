@@ -47,6 +47,9 @@ pub enum SwapFailure {
         /// Why, in words.
         reason: String,
     },
+    /// The host is busy with something that this must wait for.
+    #[error("{0}")]
+    Later(String),
     /// There was no other guest.
     #[error("the {0} has had no other guest, so there is nothing to go back to")]
     NothingBefore(SlotKind),
@@ -111,6 +114,7 @@ impl Supervisor {
         };
         let guest = match self.slot_guest(wanted) {
             Ok(guest) => guest,
+            Err(error) if error.is_busy() => return Err(SwapFailure::Later(error.to_string())),
             Err(error) => {
                 let unknown = matches!(error, StoreError::NotFound { .. });
                 return Err(refused(entry, unknown, error.to_string()));

@@ -1,0 +1,162 @@
+//! Who did what with guests: an entry for every request that changes the store or a slot, refused ones too.
+//!
+//! Owns the entry and the middleware that makes it. Must not keep entries: `Control` does. Nothing of a body but the name
+//! and digest of a guest gets in: settings may hold secrets.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::auth::Identity;
+use crate::control::Control;
+use crate::problem::Problem;
+
+/// Characters of a text that came with a request.
+const MAX_TEXT: usize = 256;
+
+/// What somebody did, or tried to do, with guests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// When it was answered, milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// Name of the token; `anonymous` where none is asked for, `unknown` when none was given that is known.
+    #[schema(example = "operations")]
+    pub who: String,
+    /// Address that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10.0.0.7:51234")]
+    pub peer: Option<String>,
+    /// `upload`, `delete`, `swap`, `rollback`, or method and route of another change.
+    #[schema(example = "swap")]
+    pub action: String,
+    /// `store`, or camera and slot.
+    #[schema(example = "door/scorer")]
+    pub place: String,
+    /// The guest as it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "my-scorer@1.0.0")]
+    pub guest: Option<String>,
+    /// Digest of the component, where it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// `done`, the kind of the problem, or `abandoned` when the client hung up before the answer: it may have been done.
+    #[schema(example = "done")]
+    pub result: String,
+    /// The problem in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Address that a request came from; the server puts it in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Where handlers note which guest a request is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Note(Arc<Mutex<(Option<String>, Option<String>)>>);
+
+impl Note {
+    /// The guest as it was named.
+    pub(crate) fn guest(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(bounded(name));
+    }
+
+    /// Digest of its component.
+    pub(crate) fn digest(&self, digest: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(bounded(digest));
+    }
+
+    fn take(&self) -> (Option<String>, Option<String>) {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A request under way. Dropped before its answer, it is written down as abandoned.
+struct Pending {
+    control: Arc<dyn Control>,
+    entry: Option<AuditEntry>,
+    note: Note,
+}
+
+impl Pending {
+    fn finished(&mut self, result: &str, detail: Option<String>) -> Option<AuditEntry> {
+        let entry = self.entry.take()?;
+        let (guest, digest) = self.note.take();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Some(AuditEntry { at_unix_ms, guest, digest, result: result.to_owned(), detail, ..entry })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(entry) = self.finished("abandoned", None) {
+            let control = Arc::clone(&self.control);
+            drop(tokio::spawn(async move { write(control.as_ref(), entry).await }));
+        }
+    }
+}
+
+/// Middleware: writes down every request that changes guests, whatever became of it. Inside of `identify`.
+pub(crate) async fn record(State(control): State<Arc<dyn Control>>, mut request: Request, next: Next) -> Response {
+    let Some(entry) = begun(&request) else { return next.run(request).await };
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
+    let mut pending = Pending { control: Arc::clone(&control), entry: Some(entry), note };
+    let response = next.run(request).await;
+    let problem = response.extensions().get::<Problem>();
+    let result = match problem {
+        Some(problem) => problem.kind().name(),
+        None if response.status().is_success() => "done",
+        None => "refused",
+    };
+    let detail = problem.map(|p| bounded(p.detail()));
+    if let Some(entry) = pending.finished(result, detail) {
+        write(control.as_ref(), entry).await;
+    }
+    response
+}
+
+async fn write(control: &dyn Control, entry: AuditEntry) {
+    let kept = entry.clone();
+    if let Err(error) = control.audit(entry).await {
+        // What was done cannot be undone: the log is the only place left to keep it.
+        tracing::error!(?error, entry = ?kept, "The audit log cannot be written.");
+    }
+}
+
+/// The entry of a request that changes guests; `None` for others.
+fn begun(request: &Request) -> Option<AuditEntry> {
+    let route = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
+    let method = request.method();
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || !route.contains("/guests") {
+        return None;
+    }
+    let action = match (method.as_str(), route.as_str()) {
+        ("POST", "/api/v1/guests") => "upload".to_owned(),
+        ("DELETE", "/api/v1/guests/{reference}") => "delete".to_owned(),
+        ("PUT", "/api/v1/cameras/{id}/guests/{slot}") => "swap".to_owned(),
+        ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback") => "rollback".to_owned(),
+        (method, route) => format!("{method} {route}"),
+    };
+    let parts: Vec<&str> = request.uri().path().split('/').collect();
+    let place = match parts.as_slice() {
+        ["", "api", "v1", "cameras", camera, "guests", slot, ..] => bounded(&format!("{camera}/{slot}")),
+        _ => "store".to_owned(),
+    };
+    let extensions = request.extensions();
+    let who = extensions.get::<Identity>().map_or_else(|| "unknown".to_owned(), |i| i.name.to_string());
+    let peer = extensions.get::<Peer>().map(|p| p.0.to_string());
+    Some(AuditEntry { who, peer, action, place, ..AuditEntry::default() })
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}

@@ -1,0 +1,45 @@
+//! Who did what with guests is written down: what was done, what was refused, and by whom.
+
+use axum::body::Body;
+use axum::http::{Method, header};
+use facestream_api::AuditEntry;
+
+use crate::client::{Api, request};
+
+async fn upload(api: &Api, name: &str, bytes: &'static [u8]) {
+    let path = format!("/api/v1/guests?name={name}&version=1.0.0");
+    let request = request(Method::POST, &path).header(header::CONTENT_TYPE, "application/wasm");
+    api.send(request.body(Body::from(bytes)).unwrap()).await;
+}
+
+#[tokio::test]
+async fn every_change_of_guests_is_written_down_and_nothing_else() {
+    let api = Api::new();
+    api.get("/api/v1/guests").await;
+    api.start("door").await;
+    upload(&api, "mine", b"\0asm component").await;
+    upload(&api, "bad", b"no component").await;
+    let scorer = "/api/v1/cameras/door/guests/scorer";
+    api.put(scorer, r#"{ "guest": "mine", "config": { "key": "canary" } }"#).await;
+    api.put(scorer, r#"{ "guest": "nobody" }"#).await;
+    api.delete("/api/v1/guests/mine").await;
+    let entries = api.get("/api/v1/audit?limit=50").await.json();
+    let entries: Vec<AuditEntry> = serde_json::from_value(entries["entries"].clone()).unwrap();
+    let short: Vec<_> = entries
+        .iter()
+        .rev()
+        .map(|e| (e.action.as_str(), e.place.as_str(), e.guest.as_deref().unwrap_or(""), e.result.as_str()))
+        .collect();
+    let expected = [
+        ("upload", "store", "mine@1.0.0", "done"),
+        ("upload", "store", "bad@1.0.0", "guest-refused"),
+        ("swap", "door/scorer", "mine", "done"),
+        ("swap", "door/scorer", "nobody", "unknown-guest"),
+        ("delete", "store", "mine", "done"),
+    ];
+    assert_eq!(short, expected);
+    assert!(entries.iter().all(|e| e.who == "anonymous" && e.at_unix_ms > 1_700_000_000_000), "{entries:?}");
+    assert!(entries[4].digest.as_deref().unwrap().starts_with("sha256:"), "{entries:?}");
+    assert!(!format!("{entries:?}").contains("canary"), "settings may hold secrets");
+    api.get("/api/v1/audit?limit=0").await.problem(400, "malformed-request");
+}
