@@ -17,6 +17,8 @@ pub struct LentFrame {
 pub struct HeldCrop {
     pub picture: Arc<dyn Picture>,
     pub bytes: u64,
+    /// Which piece of which frame it is.
+    pub origin: crate::record::CropOrigin,
 }
 
 mod values {

@@ -4,6 +4,7 @@
 
 mod compile;
 mod limits;
+mod recorder;
 mod signatures;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compile::CompileConfig;
 pub use limits::{GuestCeilings, GuestLimits};
+pub use recorder::RecorderConfig;
 pub use signatures::{SignatureConfig, SignaturePolicy, SignerConfig};
 
 const MIB: u64 = 1024 * 1024;
@@ -29,6 +31,8 @@ pub struct GuestConfig {
     pub restart: RestartConfig,
     /// When a guest counts as failing again and again.
     pub breaker: BreakerConfig,
+    /// The last seconds of every guest, kept in memory and written out when something happens.
+    pub recorder: RecorderConfig,
     /// Guest instances that can live at once, over all cameras. A camera has three, one more for each slot whose guest
     /// is on probation, and two for the moment of a swap, so 150 cameras need 600 and more while guests are rolled out.
     /// Each instance reserves address space (about 4 GiB, not memory) up front.
@@ -65,6 +69,7 @@ impl Default for GuestConfig {
             ceilings: GuestCeilings::default(),
             restart: RestartConfig::default(),
             breaker: BreakerConfig::default(),
+            recorder: RecorderConfig::default(),
             max_instances: 1000,
             largest_memory_bytes: 1024 * MIB,
             max_component_bytes: 64 * MIB,
@@ -196,6 +201,7 @@ impl GuestConfig {
             problems
                 .push(format!("guests.max_component_bytes is {}; no component is so small", self.max_component_bytes));
         }
+        problems.extend(self.recorder.validate());
         if self.restart.backoff_ms > self.restart.max_backoff_ms {
             problems.push("guests.restart.backoff_ms is above guests.restart.max_backoff_ms".to_owned());
         }

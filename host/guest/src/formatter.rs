@@ -98,7 +98,7 @@ impl FormatterGuest {
     ///
     /// # Errors
     /// `Refused(InvalidConfig)` from the guest; any other failure.
-    pub fn configure(&mut self, config: &serde_json::Value) -> Result<Interest, GuestFailure> {
+    pub(crate) fn call_configure(&mut self, config: &serde_json::Value) -> Result<Interest, GuestFailure> {
         let camera = self.sandbox.camera(config);
         let guest = self.exports.0.facestream_analytics_formatting();
         let interest = self.sandbox.call(CallKind::Start, |store| guest.call_configure(store, &camera))?;
@@ -120,7 +120,7 @@ impl FormatterGuest {
     ///
     /// # Errors
     /// Any failure; all but `Refused` end the instance.
-    pub fn format(&mut self, event: FormatEvent<'_>) -> Result<Vec<WrittenMessage>, GuestFailure> {
+    pub(crate) fn call_format(&mut self, event: FormatEvent<'_>) -> Result<Vec<WrittenMessage>, GuestFailure> {
         let event = match event {
             FormatEvent::Shot(shot) => match self.sandbox.host(|state| state.hand_shot(shot))? {
                 Some(shot) => formatting::Event::Shot(shot),
@@ -146,7 +146,7 @@ impl FormatterGuest {
     ///
     /// # Errors
     /// As [`Self::format`].
-    pub fn flush(&mut self) -> Result<Vec<WrittenMessage>, GuestFailure> {
+    pub(crate) fn call_flush(&mut self) -> Result<Vec<WrittenMessage>, GuestFailure> {
         let guest = self.exports.0.facestream_analytics_formatting();
         let written = self.sandbox.call(CallKind::Frame, |store| guest.call_flush(store))?;
         self.checked(written)
@@ -156,7 +156,7 @@ impl FormatterGuest {
     ///
     /// # Errors
     /// Any failure.
-    pub fn save(&mut self) -> Result<Snapshot, GuestFailure> {
+    pub(crate) fn call_save(&mut self) -> Result<Snapshot, GuestFailure> {
         let guest = self.exports.0.facestream_analytics_formatting();
         let snapshot = self.sandbox.call(CallKind::Frame, |store| guest.call_save(store))?;
         let snapshot = convert::snapshot_from_wit(snapshot);
@@ -168,7 +168,7 @@ impl FormatterGuest {
     ///
     /// # Errors
     /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
-    pub fn restore(&mut self, state: &Snapshot) -> Result<(), GuestFailure> {
+    pub(crate) fn call_restore(&mut self, state: &Snapshot) -> Result<(), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_formatting();
         let state = convert::snapshot_to_wit(state);
         self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state))

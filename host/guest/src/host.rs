@@ -18,6 +18,7 @@ use wasmtime::component::{Resource, ResourceTable};
 use crate::bindings::{HeldCrop, LentFrame, shots, types};
 use crate::config::GuestLimits;
 use crate::convert;
+use crate::record::{CropOrigin, Tape};
 
 /// Handles that one guest can hold: crops, streams, pollables. Bytes of crops are limited apart.
 const MAX_HANDLES: usize = 8192;
@@ -41,6 +42,10 @@ pub(crate) struct HostState {
     pub(crate) log: log::GuestLog,
     pub(crate) time: GuestTime,
     pub(crate) random: wasi::SeededRandom,
+    /// Session and sequence of the frame that the guest is called for.
+    pub(crate) frame: (u64, u64),
+    /// Notes or gives again what the host answers.
+    pub(crate) tape: Tape,
     /// Only of programs (tests of a crate): guests have no arguments, no output of their own and no exit.
     pub(crate) program: Option<Program>,
 }
@@ -67,6 +72,8 @@ impl HostState {
             log: log::GuestLog::new(camera, slot, guest, limits, Instant::now()),
             time: GuestTime::default(),
             random: wasi::SeededRandom::for_slot(camera, slot),
+            frame: (0, 0),
+            tape: Tape::Off,
             program: None,
         }
     }
@@ -82,12 +89,16 @@ impl HostState {
     }
 
     /// Hands a crop to the guest, on its budget; `None` when the budget is used up.
-    pub(crate) fn hand_crop(&mut self, picture: Arc<dyn Picture>) -> wasmtime::Result<Option<Resource<HeldCrop>>> {
+    pub(crate) fn hand_crop(
+        &mut self,
+        picture: Arc<dyn Picture>,
+        origin: CropOrigin,
+    ) -> wasmtime::Result<Option<Resource<HeldCrop>>> {
         let bytes = u64::try_from(picture.bytes()).unwrap_or(u64::MAX);
         if !self.crops.take(bytes) {
             return Ok(None);
         }
-        match self.table.push(HeldCrop { picture, bytes }) {
+        match self.table.push(HeldCrop { picture, bytes, origin }) {
             Ok(handle) => Ok(Some(handle)),
             Err(e) => {
                 self.crops.give(bytes);
@@ -105,7 +116,9 @@ impl HostState {
 
     /// A shot on its way into the guest; `None` when its crop does not fit the guest's budget.
     pub(crate) fn hand_shot(&mut self, shot: &Shot) -> wasmtime::Result<Option<shots::Shot>> {
-        Ok(self.hand_crop(Arc::clone(&shot.picture))?.map(|picture| convert::shot_to_wit(shot, picture)))
+        Ok(self
+            .hand_crop(Arc::clone(&shot.picture), CropOrigin::of(shot))?
+            .map(|picture| convert::shot_to_wit(shot, picture)))
     }
 
     /// A shot on its way out of the guest.

@@ -17,6 +17,7 @@ use crate::engine::GuestEngine;
 use crate::error::{GuestFailure, Refusal};
 use crate::host::limits::CallKind;
 use crate::host::{GuestTime, HostState};
+use crate::record::Recorder;
 
 /// Longest text of a trap that is kept: message and backtrace.
 const MAX_TRAP_TEXT: usize = 4096;
@@ -70,6 +71,8 @@ pub(crate) struct Sandbox {
     bounded: bool,
     dead: bool,
     pub(crate) stats: CallStats,
+    /// Notes the calls, in the slots of a camera.
+    pub(crate) recorder: Option<Box<Recorder>>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -100,12 +103,29 @@ impl Sandbox {
             bounded,
             dead: false,
             stats: CallStats::default(),
+            recorder: None,
         }
     }
 
     /// Name under which its log lines appear.
     pub(crate) fn name(&self) -> &str {
         &self.env.guest
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(crate) fn env(&self) -> &GuestEnv {
+        &self.env
+    }
+
+    pub(crate) fn state(&self) -> &HostState {
+        self.store.data()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut HostState {
+        self.store.data_mut()
     }
 
     pub(crate) fn limits(&self) -> &GuestLimits {
@@ -163,8 +183,10 @@ impl Sandbox {
 
     /// Sets the time that the guest's clocks show in the next calls.
     pub(crate) fn set_time(&mut self, frame: &FrameInfo) {
-        self.store.data_mut().log.at(frame);
-        self.store.data_mut().time = GuestTime { monotonic_ns: frame.timestamp_ns, wall_ns: frame.captured_at_ns };
+        let state = self.store.data_mut();
+        state.log.at(frame);
+        state.time = GuestTime { monotonic_ns: frame.timestamp_ns, wall_ns: frame.captured_at_ns };
+        state.frame = (frame.session, frame.sequence);
     }
 
     /// Moves the guest's clocks on to a later timestamp.

@@ -26,6 +26,7 @@ mod formatter;
 mod host;
 mod instance;
 mod ledger;
+pub mod record;
 mod records;
 mod scorer;
 mod signing;
@@ -38,7 +39,9 @@ mod validate;
 pub use command::{CommandLimits, run_command};
 pub use compile::{COMPILE_COMMAND, ChildCompiler, CompileJob, Compiler, compile_child};
 pub use component::{ComponentInfo, GuestComponent, WIT_VERSION, WIT_VERSIONS, inspect};
-pub use config::{BreakerConfig, CompileConfig, GuestCeilings, GuestConfig, GuestLimits, RestartConfig};
+pub use config::{
+    BreakerConfig, CompileConfig, GuestCeilings, GuestConfig, GuestLimits, RecorderConfig, RestartConfig,
+};
 pub use config::{SignatureConfig, SignaturePolicy, SignerConfig};
 pub use convert::Snapshot;
 pub use digest::Digest;
@@ -49,6 +52,9 @@ pub use formatter::{FormatEvent, FormatterGuest, Interest, WrittenMessage};
 pub use instance::{CallStats, GuestEnv, Usage};
 pub use scorer::ScorerGuest;
 pub use signing::{GuestSignature, PublicKey, SecretKey};
-pub use slots::{CameraGuests, GuestFactory, GuestSet, Outcome, PreparedGuest, SlotGuest};
+pub use slots::{
+    CameraGuests, Considered, DryRunInput, DryRunReport, ExplainError, Explanation, GuestFactory, GuestSet, GuestView,
+    MessageRef, Outcome, PreparedGuest, Shadow, ShadowReport, SlotGuest, SlotState, TrackPoint, Written,
+};
 pub use store::{GuestStore, StoredGuest};
 pub use tracker::TrackerGuest;

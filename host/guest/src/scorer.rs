@@ -65,7 +65,7 @@ impl ScorerGuest {
     ///
     /// # Errors
     /// `Refused(InvalidConfig)` from the guest; any other failure.
-    pub fn configure(&mut self, config: &serde_json::Value) -> Result<(), GuestFailure> {
+    pub(crate) fn call_configure(&mut self, config: &serde_json::Value) -> Result<(), GuestFailure> {
         let camera = self.sandbox.camera(config);
         let guest = self.exports.0.facestream_analytics_scoring();
         self.sandbox.call(CallKind::Start, |store| guest.call_configure(store, &camera))
@@ -76,7 +76,7 @@ impl ScorerGuest {
     ///
     /// # Errors
     /// Any failure; all but `Refused` end the instance.
-    pub fn observe(
+    pub(crate) fn call_observe(
         &mut self,
         frame: &Frame,
         detections: &[Detection],
@@ -101,7 +101,7 @@ impl ScorerGuest {
     ///
     /// # Errors
     /// As [`Self::observe`].
-    pub fn tick(&mut self, timestamp_ns: u64) -> Result<Vec<Shot>, GuestFailure> {
+    pub(crate) fn call_tick(&mut self, timestamp_ns: u64) -> Result<Vec<Shot>, GuestFailure> {
         self.sandbox.set_timestamp(timestamp_ns);
         let guest = self.exports.0.facestream_analytics_scoring();
         let given = self.sandbox.call(CallKind::Frame, |store| guest.call_tick(store, timestamp_ns))?;
@@ -112,7 +112,7 @@ impl ScorerGuest {
     ///
     /// # Errors
     /// As [`Self::observe`].
-    pub fn flush(&mut self) -> Result<Vec<Shot>, GuestFailure> {
+    pub(crate) fn call_flush(&mut self) -> Result<Vec<Shot>, GuestFailure> {
         let guest = self.exports.0.facestream_analytics_scoring();
         let given = self.sandbox.call(CallKind::Frame, |store| guest.call_flush(store))?;
         self.taken(given)
@@ -122,7 +122,7 @@ impl ScorerGuest {
     ///
     /// # Errors
     /// Any failure.
-    pub fn save(&mut self) -> Result<(Snapshot, Vec<Shot>), GuestFailure> {
+    pub(crate) fn call_save(&mut self) -> Result<(Snapshot, Vec<Shot>), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_scoring();
         let (snapshot, held) = self.sandbox.call(CallKind::Frame, |store| guest.call_save(store))?;
         let snapshot = convert::snapshot_from_wit(snapshot);
@@ -135,7 +135,7 @@ impl ScorerGuest {
     /// # Errors
     /// `Refused(UnsupportedSnapshot)` from the guest; `Invalid` when the shots do not fit the guest's crop budget; any
     /// other failure.
-    pub fn restore(&mut self, state: &Snapshot, held: &[Shot]) -> Result<(), GuestFailure> {
+    pub(crate) fn call_restore(&mut self, state: &Snapshot, held: &[Shot]) -> Result<(), GuestFailure> {
         let given =
             self.sandbox.host(|host| held.iter().map(|shot| host.hand_shot(shot)).collect::<Result<Vec<_>, _>>())?;
         let Some(given) = given.into_iter().collect::<Option<Vec<shots::Shot>>>() else {

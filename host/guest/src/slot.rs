@@ -16,6 +16,7 @@ use facestream_core::{CameraId, FrameInfo};
 
 use crate::config::GuestConfig;
 use crate::error::{GuestFailure, one_line};
+use crate::record::Recording;
 use backoff::{Backoff, Breaker};
 use status::Totals;
 
@@ -48,6 +49,8 @@ pub(crate) struct Slot<G> {
     now_ns: u64,
     /// Frame clock of the first failure since a call last went well: restarts alone do not count as being back.
     down_since_ns: Option<u64>,
+    /// The last seconds of the latest instance that failed, until somebody fetches them.
+    pub(crate) black_box: Option<Recording>,
 }
 
 impl<G: Guest> Slot<G> {
@@ -68,6 +71,7 @@ impl<G: Guest> Slot<G> {
             last_error: None,
             now_ns: 0,
             down_since_ns: None,
+            black_box: None,
         };
         slot.place(guest);
         slot
@@ -161,7 +165,9 @@ impl<G: Guest> Slot<G> {
     /// [`Self::roll_back`]); else a fresh instance after a while, unless this failure was one too many.
     pub(crate) fn failed(&mut self, failure: &GuestFailure, now_ns: u64, events: &mut Vec<Event>) {
         self.now_ns = self.now_ns.max(now_ns);
-        self.retire();
+        if let Some(recording) = self.retire().and_then(|guest| guest.sandbox().failed_recording(failure)) {
+            self.black_box = Some(recording);
+        }
         self.totals.failed(failure);
         self.down_since_ns.get_or_insert(now_ns);
         let reason = failure.to_string();

@@ -9,16 +9,21 @@
 //! emit       events to the formatter, identity of its messages                probation  back to the guest before
 //! save       saving from time to time                                        recover    the wanted guest tried again
 //! prepare    a new guest made and tried beside the camera (selftest)          recycle    a fresh instance of the same
+//! record     what recorder and dry run are given                              shadow     a candidate beside a guest
+//! explain    the chain that made a message
 //! ```
 
 mod emit;
+mod explain;
 mod frame;
 mod prepare;
 mod probation;
+mod record;
 mod recover;
 mod recycle;
 mod save;
 mod selftest;
+mod shadow;
 mod swap;
 
 use std::collections::HashSet;
@@ -40,7 +45,10 @@ use crate::scorer::ScorerGuest;
 use crate::slot::Slot;
 use crate::tracker::TrackerGuest;
 
+pub use explain::{Considered, ExplainError, Explanation, GuestView, MessageRef, TrackPoint, Written};
 pub use prepare::{GuestFactory, PreparedGuest};
+pub use record::{DryRunInput, DryRunReport, SlotState};
+pub use shadow::{Shadow, ShadowReport};
 
 /// A guest for a slot: a compiled component, the name it goes by, its settings.
 #[derive(Clone, Debug)]
@@ -116,6 +124,8 @@ pub struct CameraGuests {
     frames_since_save: u32,
     /// Messages of flushes so far: makes their ids differ.
     flushed: u64,
+    /// Headers that name the makers of messages.
+    provenance: explain::Provenance,
 }
 
 type ShotKey = (u64, u64, u64);
@@ -156,6 +166,7 @@ impl CameraGuests {
             spent: HashSet::new(),
             frames_since_save: 0,
             flushed: 0,
+            provenance: explain::Provenance::default(),
         })
     }
 
@@ -185,6 +196,7 @@ impl CameraGuests {
         self.save_if_due(&mut out);
         self.frame_passed(&mut out);
         self.recycle_if_due(&mut out);
+        self.checkpoint_tracker(&mut out);
         out
     }
 

@@ -61,7 +61,7 @@ impl TrackerGuest {
     ///
     /// # Errors
     /// `Refused(InvalidConfig)` from the guest; any other failure.
-    pub fn configure(&mut self, config: &serde_json::Value) -> Result<(), GuestFailure> {
+    pub(crate) fn call_configure(&mut self, config: &serde_json::Value) -> Result<(), GuestFailure> {
         let camera = self.sandbox.camera(config);
         let guest = self.exports.0.facestream_analytics_tracking();
         self.sandbox.call(CallKind::Start, |store| guest.call_configure(store, &camera))
@@ -72,7 +72,7 @@ impl TrackerGuest {
     ///
     /// # Errors
     /// Any failure; all but `Refused` end the instance.
-    pub fn advance(
+    pub(crate) fn call_advance(
         &mut self,
         frame: &FrameInfo,
         detections: &[Detection],
@@ -92,7 +92,7 @@ impl TrackerGuest {
     ///
     /// # Errors
     /// Any failure.
-    pub fn save(&mut self) -> Result<Snapshot, GuestFailure> {
+    pub(crate) fn call_save(&mut self) -> Result<Snapshot, GuestFailure> {
         let guest = self.exports.0.facestream_analytics_tracking();
         let snapshot = self.sandbox.call(CallKind::Frame, |store| guest.call_save(store))?;
         let snapshot = convert::snapshot_from_wit(snapshot);
@@ -104,7 +104,7 @@ impl TrackerGuest {
     ///
     /// # Errors
     /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
-    pub fn restore(&mut self, state: &Snapshot, tracks: &[Track]) -> Result<(), GuestFailure> {
+    pub(crate) fn call_restore(&mut self, state: &Snapshot, tracks: &[Track]) -> Result<(), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_tracking();
         let state = convert::snapshot_to_wit(state);
         let tracks = records::tracks(tracks);

@@ -13,6 +13,7 @@ use crate::bindings::pixels::{self as wit, CropOptions, GrayImage, PixelError, R
 use crate::bindings::types;
 use crate::bindings::{HeldCrop, LentFrame};
 use crate::convert;
+use crate::record::{CropOrigin, HostRequest};
 
 type Pixels<T> = Result<std::result::Result<T, PixelError>>;
 
@@ -26,30 +27,59 @@ impl wit::HostFrame for HostState {
         options: CropOptions,
     ) -> Pixels<Resource<HeldCrop>> {
         self.budgets.host_call()?;
-        let picture = Arc::clone(&self.table.get(&frame)?.picture);
-        let Some(area) = widened(convert::rect_from_wit(area), options.margin) else {
-            return Ok(Err(PixelError::OutOfFrame));
+        let area = convert::rect_from_wit(area);
+        let (margin, max_side) = (options.margin, options.max_side);
+        let request = || HostRequest::Crop { area, margin, max_side };
+        let (session, sequence) = self.frame;
+        let origin = CropOrigin::Frame { session, sequence, area, margin, max_side };
+        let cut = match self.tape.replay_crop(request) {
+            Some(replayed) => replayed,
+            None => {
+                let picture = &self.table.get(&frame)?.picture;
+                match widened(area, margin) {
+                    Some(area) => picture.crop(area, max_side).map_err(|e| pixel_error(&e)),
+                    None => Err(PixelError::OutOfFrame),
+                }
+            }
         };
-        let crop = match picture.crop(area, options.max_side) {
-            Ok(crop) => crop,
-            Err(e) => return Ok(Err(pixel_error(&e))),
+        let answer = match cut {
+            Ok(crop) => {
+                self.budgets.crop(crop.bytes())?;
+                match self.hand_crop(Arc::clone(&crop), origin)? {
+                    Some(handle) => Ok((handle, crop)),
+                    None => Err(PixelError::OverBudget),
+                }
+            }
+            Err(e) => Err(e),
         };
-        self.budgets.crop(crop.bytes())?;
-        Ok(self.hand_crop(crop)?.ok_or(PixelError::OverBudget))
+        self.tape.note_crop(request, answer.as_ref().map(|(_, crop)| crop));
+        Ok(answer.map(|(handle, _)| handle))
     }
 
     fn measure(&mut self, frame: Resource<LentFrame>, area: types::Rect) -> Pixels<wit::Quality> {
         self.budgets.host_call()?;
+        let area = convert::rect_from_wit(area);
+        let request = || HostRequest::Measure { area };
+        if let Some(replayed) = self.tape.replay_quality(request) {
+            return Ok(replayed);
+        }
         let picture = &self.table.get(&frame)?.picture;
-        Ok(measure(picture, convert::rect_from_wit(area)).map(convert::quality_to_wit))
+        let answer = measure(picture, area).map(convert::quality_to_wit);
+        self.tape.note_quality(request, &answer);
+        Ok(answer)
     }
 
     fn luma(&mut self, frame: Resource<LentFrame>, max_side: u32) -> Pixels<GrayImage> {
         self.budgets.host_call()?;
+        let request = || HostRequest::Luma { max_side };
+        if let Some(replayed) = self.tape.replay_luma(request) {
+            return Ok(replayed);
+        }
         let picture = &self.table.get(&frame)?.picture;
-        let image = luma(picture, max_side);
-        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
-        Ok(image)
+        let answer = luma(picture, max_side);
+        self.budgets.crop(answer.as_ref().map_or(0, |i| i.data.len()))?;
+        self.tape.note_luma(request, &answer);
+        Ok(answer)
     }
 
     fn drop(&mut self, frame: Resource<LentFrame>) -> Result<()> {
@@ -68,43 +98,69 @@ impl wit::HostCrop for HostState {
 
     fn measure(&mut self, crop: Resource<HeldCrop>) -> Result<wit::Quality> {
         self.budgets.host_call()?;
-        let picture = &self.table.get(&crop)?.picture;
+        let HeldCrop { picture, origin: of, .. } = self.table.get(&crop)?;
+        let request = || HostRequest::CropMeasure { of: *of };
+        let answer = match self.tape.replay_quality(request) {
+            Some(replayed) => replayed,
+            None => {
+                let answer = measure(picture, whole(picture)).map(convert::quality_to_wit);
+                self.tape.note_quality(request, &answer);
+                answer
+            }
+        };
+        if answer.is_err() && self.tape.replaying() {
+            // A recording without this answer: counted as missing. A trap would hide what the guest does next.
+            return Ok(wit::Quality { sharpness: 0.0, brightness: 0.0 });
+        }
         // The interface has no error here, and a crop in host memory gives none.
-        measure(picture, whole(picture))
-            .map(convert::quality_to_wit)
-            .map_err(|e| wasmtime::Error::msg(format!("measuring a crop: {e:?}")))
+        answer.map_err(|e| wasmtime::Error::msg(format!("measuring a crop: {e:?}")))
     }
 
     fn luma(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<GrayImage> {
         self.budgets.host_call()?;
-        let picture = &self.table.get(&crop)?.picture;
-        let image = luma(picture, max_side);
-        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
-        Ok(image)
+        let HeldCrop { picture, origin: of, .. } = self.table.get(&crop)?;
+        let request = || HostRequest::CropLuma { of: *of, max_side };
+        if let Some(replayed) = self.tape.replay_luma(request) {
+            return Ok(replayed);
+        }
+        let answer = luma(picture, max_side);
+        self.budgets.crop(answer.as_ref().map_or(0, |i| i.data.len()))?;
+        self.tape.note_luma(request, &answer);
+        Ok(answer)
     }
 
     fn rgb(&mut self, crop: Resource<HeldCrop>, max_side: u32) -> Pixels<RgbImage> {
         self.budgets.host_call()?;
-        let picture = &self.table.get(&crop)?.picture;
-        let image = with_planes(picture, |planes| {
+        let HeldCrop { picture, origin: of, .. } = self.table.get(&crop)?;
+        let request = || HostRequest::CropRgb { of: *of, max_side };
+        if let Some(replayed) = self.tape.replay_rgb(request) {
+            return Ok(replayed);
+        }
+        let answer = with_planes(picture, |planes| {
             let image = facestream_pixels::rgb(planes, max_side).map_err(|e| pixel_error(&e))?;
             Ok(RgbImage { width: image.width, height: image.height, data: image.data })
         });
-        self.budgets.crop(image.as_ref().map_or(0, |i| i.data.len()))?;
-        Ok(image)
+        self.budgets.crop(answer.as_ref().map_or(0, |i| i.data.len()))?;
+        self.tape.note_rgb(request, &answer);
+        Ok(answer)
     }
 
     fn jpeg(&mut self, crop: Resource<HeldCrop>, quality: u8) -> Pixels<Vec<u8>> {
         self.budgets.host_call()?;
-        let picture = &self.table.get(&crop)?.picture;
+        let HeldCrop { picture, origin: of, .. } = self.table.get(&crop)?;
         if !(1..=100).contains(&quality) {
             return Ok(Err(PixelError::Failed(format!("JPEG quality {quality} is not from 1 to 100"))));
         }
-        let jpeg = with_planes(picture, |planes| {
+        let request = || HostRequest::CropJpeg { of: *of, quality };
+        if let Some(replayed) = self.tape.replay_jpeg(request) {
+            return Ok(replayed);
+        }
+        let answer = with_planes(picture, |planes| {
             facestream_pixels::jpeg(planes, quality).map_err(|e| PixelError::Failed(e.to_string()))
         });
-        self.budgets.crop(jpeg.as_ref().map_or(0, Vec::len))?;
-        Ok(jpeg)
+        self.budgets.crop(answer.as_ref().map_or(0, Vec::len))?;
+        self.tape.note_jpeg(request, &answer);
+        Ok(answer)
     }
 
     fn drop(&mut self, crop: Resource<HeldCrop>) -> Result<()> {

@@ -51,6 +51,16 @@ const MAX_RANDOM: u64 = 65_536;
 pub(crate) struct SeededRandom(u64);
 
 impl SeededRandom {
+    /// Where it stands.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0
+    }
+
+    /// Goes on from there.
+    pub(crate) fn set_seed(&mut self, seed: u64) {
+        self.0 = seed;
+    }
+
     pub(crate) fn for_slot(camera: &CameraId, slot: SlotKind) -> Self {
         let digest = Digest::of(format!("{camera}/{slot}").as_bytes());
         Self(digest.bytes().iter().take(8).fold(0, |seed, &b| seed << 8 | u64::from(b)))

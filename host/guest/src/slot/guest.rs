@@ -54,6 +54,7 @@ macro_rules! guest {
         impl Guest for $type {
             fn start(component: &GuestComponent, env: &GuestEnv, config: &Value) -> Result<Self, GuestFailure> {
                 let mut guest = Self::instantiate(component, env)?;
+                guest.sandbox.start_recording(component);
                 guest.configure(config)?;
                 Ok(guest)
             }

@@ -8,8 +8,8 @@ use crate::error::GuestFailure;
 use crate::formatter::{FormatEvent, FormatterGuest, WrittenMessage};
 
 /// Headers that the host writes on every message; a formatter's own of these names are left out.
-pub(crate) const STANDARD_HEADERS: [&str; 6] =
-    ["message-id", "camera-id", "session", "sequence", "content-type", "degraded-by"];
+pub(crate) const STANDARD_HEADERS: [&str; 8] =
+    ["message-id", "camera-id", "session", "sequence", "content-type", "degraded-by", "guest-digests", "config-digest"];
 
 /// Where a message comes from: the middle of its identity.
 #[derive(Clone, Debug)]
@@ -107,7 +107,11 @@ impl CameraGuests {
         Some(guest)
     }
 
-    fn identify(&self, written: Vec<WrittenMessage>, origin: &Origin, out: &mut Outcome) {
+    fn identify(&mut self, written: Vec<WrittenMessage>, origin: &Origin, out: &mut Outcome) {
+        if written.is_empty() {
+            return;
+        }
+        let provenance = self.provenance();
         let camera = self.factory.camera();
         let degraded = self.degraded_by();
         for (n, m) in written.into_iter().enumerate() {
@@ -121,6 +125,7 @@ impl CameraGuests {
                 ("sequence".to_owned(), sequence.to_string()),
                 ("content-type".to_owned(), m.content_type.clone()),
             ];
+            headers.extend_from_slice(&provenance);
             headers.extend(degraded.iter().map(|by| ("degraded-by".to_owned(), by.clone())));
             headers.extend(
                 m.headers

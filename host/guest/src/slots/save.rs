@@ -47,6 +47,9 @@ impl CameraGuests {
     }
 
     fn save_formatter(&mut self, out: &mut Outcome) {
+        // Its latest event may be long ago: the recorder cuts by the time of saves.
+        let now = self.now;
+        self.formatter.set_time(&now);
         let saved = self.formatter.call(self.now.timestamp_ns, &mut out.events, |guest| match guest.save() {
             Err(GuestFailure::Refused(_)) => Ok(None),
             saved => saved.map(Some),

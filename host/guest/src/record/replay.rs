@@ -1,0 +1,380 @@
+//! A recording run again in the real sandbox: no camera, no model, no pictures.
+//!
+//! The recorded guest must give the recorded answers bit for bit; what it gave only because it had a picture that is not
+//! in the recording is compared as far as it can be, and counted. Another guest is compared instead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, FrameInfo, Picture};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::bundle::{Bundle, BundleError, Manifest};
+use super::call::{Answer, Call, PictureRecord, RecordedCall, ShotRecord};
+use super::compare::{Comparison, ComparisonReport, Verdict, same};
+use super::kept::Kept;
+use super::ring::Start;
+use super::runner::{NEUTRAL, NONE, PRIVATE, Pictures, Runner};
+use super::tape::{ReplayPicture, Replaying, Tape};
+use crate::component::GuestComponent;
+use crate::config::GuestLimits;
+use crate::error::{GuestFailure, Refusal};
+use crate::instance::GuestEnv;
+
+/// Longest words about one answer.
+const MAX_TEXT: usize = 400;
+
+/// What to replay with.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// Settings other than the recorded ones.
+    pub config: Option<Value>,
+    /// Limits other than the recorded ones.
+    pub limits: Option<GuestLimits>,
+}
+
+/// Why nothing was replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The recording.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The component is for another slot.
+    #[error("the recording is of a {wanted}, the component is a {found}")]
+    WrongSlot {
+        /// Of the recording.
+        wanted: SlotKind,
+        /// Of the component.
+        found: SlotKind,
+    },
+    /// The guest does not start.
+    #[error("the guest did not start: {0}")]
+    Start(GuestFailure),
+}
+
+/// Two answers that are not the same.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Number of the call, from 0.
+    pub call: u64,
+    /// Which function.
+    pub function: &'static str,
+    /// Session of its frame, when it has one.
+    pub session: Option<u64>,
+    /// Sequence of its frame.
+    pub sequence: Option<u64>,
+    /// What was recorded.
+    pub recorded: String,
+    /// What came now.
+    pub replayed: String,
+}
+
+/// A failure of the replayed guest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailureReport {
+    /// Number of the call, from 0.
+    pub call: u64,
+    /// `trap`, `deadline`, ….
+    pub kind: String,
+    /// In words, with its backtrace.
+    pub text: String,
+    /// The recording has a failure of that kind in that place.
+    pub reproduced: bool,
+}
+
+/// How a replay went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReplayReport {
+    /// Whose recording.
+    pub camera: String,
+    /// Which slot.
+    pub slot: SlotKind,
+    /// The recorded guest.
+    pub recorded_guest: String,
+    /// Digest of its component.
+    pub recorded_digest: String,
+    /// Digest of the component that ran now.
+    pub replayed_digest: String,
+    /// The recorded component with the recorded settings: the answers must be the same.
+    pub same_guest: bool,
+    /// Where the recording begins.
+    pub start: Start,
+    /// What state the replayed guest began with: `private`, `neutral` or `none`.
+    pub state: &'static str,
+    /// Settings that it ran with.
+    pub config: Value,
+    /// Calls in the recording.
+    pub calls: u64,
+    /// Calls made now; fewer when the guest failed.
+    pub replayed: u64,
+    /// Answers that were the same to the bit.
+    pub equal: u64,
+    /// Answers that were the same in all but bytes made from a picture that is not in the recording.
+    pub in_part: u64,
+    /// Answers that were not the same.
+    pub different: u64,
+    /// The first of them.
+    pub first_difference: Option<Difference>,
+    /// Questions to the host that the recording has no answer to.
+    pub missing_answers: u64,
+    /// Answers of the host whose bytes were left out of the recording, with zeros in their place.
+    pub stand_ins: u64,
+    /// The replayed guest failed.
+    pub failure: Option<FailureReport>,
+    /// Both guests, as two sides.
+    pub comparison: ComparisonReport,
+}
+
+impl ReplayReport {
+    /// Whether it went as recorded: a failure that is in the recording included.
+    #[must_use]
+    pub fn as_recorded(&self) -> bool {
+        self.different == 0 && self.replayed == self.calls && self.failure.as_ref().is_none_or(|f| f.reproduced)
+    }
+}
+
+/// Pictures of a recording: sizes, and pixels where they were kept.
+struct Recorded {
+    missing: Arc<AtomicU64>,
+}
+
+impl Pictures for Recorded {
+    fn frame(&self, info: &FrameInfo) -> Arc<dyn Picture> {
+        let record = PictureRecord { width: info.width, height: info.height, bytes: 0, kept: Kept::default() };
+        ReplayPicture::of(&record, &self.missing)
+    }
+
+    fn shot(&self, shot: &ShotRecord) -> Arc<dyn Picture> {
+        ReplayPicture::of(&shot.picture, &self.missing)
+    }
+}
+
+/// Runs a recording on a component.
+///
+/// # Errors
+/// See [`ReplayError`]; a guest that fails on the way is told in the report.
+pub fn replay(bundle: &Bundle, component: &Arc<GuestComponent>, with: &Replay) -> Result<ReplayReport, ReplayError> {
+    let manifest = &bundle.manifest;
+    if component.kind() != manifest.slot {
+        return Err(ReplayError::WrongSlot { wanted: manifest.slot, found: component.kind() });
+    }
+    let digest = component.digest().to_string();
+    let same_component = digest == manifest.digest;
+    let missing = Arc::new(AtomicU64::new(0));
+    let pictures = Recorded { missing: Arc::clone(&missing) };
+    let (mut runner, config) = start(manifest, component, with, same_component, &missing)?;
+    let mut session = Session {
+        exact: same_component && config == manifest.config,
+        comparison: Comparison::new(manifest.slot),
+        state: NONE,
+        replayed: 0,
+        equal: 0,
+        in_part: 0,
+        different: 0,
+        first_difference: None,
+        failure: None,
+    };
+    let mut calls = bundle.calls().enumerate().peekable();
+    while let Some((n, call)) = calls.next() {
+        let call = call?;
+        let restored_next = matches!(calls.peek(), Some((_, Ok(next))) if matches!(next.call, Call::Restore { .. }));
+        session.step(n as u64, call, restored_next, manifest.start, &mut runner, &pictures);
+        if session.failure.is_some() {
+            break;
+        }
+    }
+    let stand_ins = stood_in(&mut runner);
+    Ok(ReplayReport {
+        camera: manifest.camera.clone(),
+        slot: manifest.slot,
+        recorded_guest: manifest.guest.clone(),
+        recorded_digest: manifest.digest.clone(),
+        replayed_digest: digest,
+        same_guest: session.exact,
+        start: manifest.start,
+        state: session.state,
+        config,
+        calls: manifest.calls,
+        replayed: session.replayed,
+        equal: session.equal,
+        in_part: session.in_part,
+        different: session.different,
+        first_difference: session.first_difference,
+        missing_answers: missing.load(Ordering::Relaxed),
+        stand_ins,
+        failure: session.failure,
+        comparison: session.comparison.report(),
+    })
+}
+
+/// A configured instance, and the settings that it took.
+fn start(
+    manifest: &Manifest,
+    component: &Arc<GuestComponent>,
+    with: &Replay,
+    same_component: bool,
+    missing: &Arc<AtomicU64>,
+) -> Result<(Runner, Value), ReplayError> {
+    let env = GuestEnv {
+        camera: CameraId::new(&manifest.camera).map_err(|e| BundleError::NotOne(format!("its camera is none: {e}")))?,
+        guest: manifest.guest.clone(),
+        limits: with.limits.clone().unwrap_or_else(|| manifest.limits.clone()),
+    };
+    let fresh = |config: &Value| {
+        let mut runner = Runner::instantiate(component, &env)?;
+        runner.sandbox().state_mut().tape = Tape::Replaying(Replaying::new(Arc::clone(missing)));
+        runner.configure(config).map(|()| runner)
+    };
+    let asked = with.config.as_ref().unwrap_or(&manifest.config);
+    match fresh(asked) {
+        Ok(runner) => Ok((runner, asked.clone())),
+        // Settings belong to a guest: another one may not know them. Its defaults are then the fairest guess.
+        Err(GuestFailure::Refused(Refusal::InvalidConfig(_))) if with.config.is_none() && !same_component => {
+            let defaults = Value::Object(serde_json::Map::new());
+            fresh(&defaults).map(|runner| (runner, defaults)).map_err(ReplayError::Start)
+        }
+        Err(failure) => Err(ReplayError::Start(failure)),
+    }
+}
+
+fn stood_in(runner: &mut Runner) -> u64 {
+    match &runner.sandbox().state().tape {
+        Tape::Replaying(replaying) => replaying.stood_in,
+        _ => 0,
+    }
+}
+
+/// What has been found out so far.
+struct Session {
+    exact: bool,
+    comparison: Comparison,
+    state: &'static str,
+    replayed: u64,
+    equal: u64,
+    in_part: u64,
+    different: u64,
+    first_difference: Option<Difference>,
+    failure: Option<FailureReport>,
+}
+
+impl Session {
+    fn step(
+        &mut self,
+        n: u64,
+        recorded: RecordedCall,
+        restored_next: bool,
+        start: Start,
+        runner: &mut Runner,
+        pictures: &Recorded,
+    ) {
+        prepare(runner, &recorded);
+        let took_over = match (&recorded.call, &recorded.answer) {
+            // Configured already; of a fresh instance it is the first call.
+            (Call::Configure { .. }, _) if n == 0 || !self.exact => Some(Ok(self.state)),
+            // The state that all begins with; a scorer is handed it back in the next call.
+            (Call::Save, Answer::State { state, tracks, shots }) if n == 0 && start == Start::Snapshot => {
+                Some(if restored_next { Ok(self.state) } else { runner.take_over(state, tracks, shots, pictures) })
+            }
+            (Call::Restore { state, tracks, shots }, _) if !self.exact && self.replayed <= 2 => {
+                Some(runner.take_over(state, tracks, shots, pictures))
+            }
+            _ => None,
+        };
+        self.replayed += 1;
+        match took_over {
+            Some(Ok(state)) => {
+                self.state = state;
+                return;
+            }
+            Some(Err(failure)) => {
+                let answer = Answer::of(&Err::<(), _>(failure), |()| Answer::Done);
+                return self.compare(n, &recorded, &answer, 0, false);
+            }
+            None => {}
+        }
+        if !self.exact && matches!(recorded.call, Call::Save | Call::Restore { .. }) {
+            // When a camera saves is its own affair; another guest has other state.
+            return;
+        }
+        if !runner.wants(&recorded.call) {
+            self.comparison.unasked(&recorded.call, (&recorded.answer, recorded.nanoseconds));
+            return self.judge(n, &recorded, &Answer::Messages(Vec::new()), false);
+        }
+        let before = runner.sandbox().stats.nanoseconds;
+        let answer = runner.run(&recorded.call, pictures);
+        if let (Call::Restore { state, .. }, Answer::Done) = (&recorded.call, &answer) {
+            self.state = if state.schema.is_empty() { NEUTRAL } else { PRIVATE };
+        }
+        let nanoseconds = runner.sandbox().stats.nanoseconds.saturating_sub(before);
+        let in_part = stood_in(runner) > 0;
+        self.compare(n, &recorded, &answer, nanoseconds, in_part);
+    }
+
+    fn compare(&mut self, n: u64, recorded: &RecordedCall, answer: &Answer, nanoseconds: u64, stood_in: bool) {
+        if !matches!(recorded.call, Call::Save | Call::Restore { .. } | Call::Configure { .. }) {
+            self.comparison.add(&recorded.call, (&recorded.answer, recorded.nanoseconds), (answer, nanoseconds));
+        }
+        self.judge(n, recorded, answer, stood_in);
+        if let Answer::Failed { kind, text } = answer
+            && kind != "refused"
+        {
+            let reproduced = recorded.answer.failure().is_some_and(|(recorded, _)| recorded == kind);
+            self.failure = Some(FailureReport { call: n, kind: kind.clone(), text: text.clone(), reproduced });
+        }
+    }
+
+    fn judge(&mut self, n: u64, recorded: &RecordedCall, answer: &Answer, stood_in: bool) {
+        match same(&recorded.answer, answer, stood_in) {
+            Verdict::Same => self.equal += 1,
+            Verdict::InPart => self.in_part += 1,
+            Verdict::Different => {
+                self.different += 1;
+                self.first_difference.get_or_insert_with(|| Difference {
+                    call: n,
+                    function: recorded.call.name(),
+                    session: recorded.call.frame().map(|f| f.session),
+                    sequence: recorded.call.frame().map(|f| f.sequence),
+                    recorded: words(&recorded.answer, answer),
+                    replayed: words(answer, &recorded.answer),
+                });
+            }
+        }
+    }
+}
+
+/// Sets clocks, random numbers and the host's answers to what they were.
+fn prepare(runner: &mut Runner, recorded: &RecordedCall) {
+    let state = runner.sandbox().state_mut();
+    state.time.monotonic_ns = recorded.time_ns;
+    state.time.wall_ns = recorded.wall_ns;
+    state.random.set_seed(recorded.random);
+    if let Some(frame) = recorded.call.frame() {
+        state.frame = (frame.session, frame.sequence);
+    }
+    if let Tape::Replaying(replaying) = &mut state.tape {
+        replaying.load(recorded.host.clone());
+    }
+}
+
+/// An answer in words; of two lists, from the first element on that is not the same.
+fn words(answer: &Answer, other: &Answer) -> String {
+    fn from<T: PartialEq + std::fmt::Debug>(mine: &[T], theirs: &[T], what: &str) -> String {
+        let at = mine.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or(mine.len().min(theirs.len()));
+        match mine.get(at) {
+            Some(element) => format!("{} {what}, number {at}: {element:?}", mine.len()),
+            None => format!("{} {what}", mine.len()),
+        }
+    }
+    let text =
+        match (answer, other) {
+            (Answer::Tracks { tracks, ended }, Answer::Tracks { tracks: theirs, ended: others }) => {
+                if tracks == theirs { from(ended, others, "ended tracks") } else { from(tracks, theirs, "tracks") }
+            }
+            (Answer::Shots(a), Answer::Shots(b)) => from(a, b, "shots"),
+            (Answer::Messages(a), Answer::Messages(b)) => from(a, b, "messages"),
+            (answer, _) => format!("{answer:?}"),
+        };
+    crate::error::one_line(&text, MAX_TEXT)
+}
