@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
 use crate::audit::AuditEntry;
+use crate::trials::Trials;
 
 /// Answer of a call that may wait.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
@@ -24,7 +25,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 ///
 /// Calls that return a plain value are made on the async runtime's threads and must neither block nor wait for a
 /// camera, a guest or a broker.
-pub trait Control: Send + Sync + 'static {
+pub trait Control: Trials + Send + Sync + 'static {
     /// Makes a camera wanted. Returns as soon as it is, long before its first frame: a camera that cannot be reached
     /// is a state, not an error. An equal specification under the same id is no change (`created: false`).
     ///
@@ -356,6 +357,15 @@ pub enum ControlError {
     /// A rollback of a slot that has had one guest only.
     #[error("the {0} has had no other guest, so there is nothing to go back to")]
     NothingBefore(SlotKind),
+    /// No candidate runs beside the guest of that slot.
+    #[error("no candidate runs beside the {0}; PUT one there first")]
+    NoCandidate(SlotKind),
+    /// No recording of that name.
+    #[error("no recording `{0}`; GET /api/v1/recordings lists them")]
+    UnknownRecording(String),
+    /// Calls that would be needed were never kept, or are no longer: says which.
+    #[error("{0}")]
+    NotKept(String),
     /// Parts of the request make no sense to the host.
     #[error("the request has {} problem(s)", .0.len())]
     Invalid(Vec<FieldProblem>),

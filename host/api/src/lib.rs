@@ -20,6 +20,7 @@ mod problem;
 mod router;
 mod routes;
 pub mod server;
+pub mod trials;
 mod views;
 
 pub use audit::AuditEntry;
@@ -31,3 +32,4 @@ pub use openapi::openapi_json;
 pub use problem::{Kind as ProblemKind, PROBLEM_JSON};
 pub use router::router;
 pub use server::{ServeError, Server};
+pub use trials::Trials;

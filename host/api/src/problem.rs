@@ -72,6 +72,12 @@ kinds! {
     GuestRefused = "guest-refused", UNPROCESSABLE_ENTITY, "The guest cannot be used";
     /// A rollback without a guest before.
     NothingBefore = "no-guest-before", CONFLICT, "The slot has had no guest before this one";
+    /// No candidate beside the guest of a slot.
+    NoCandidate = "no-candidate", NOT_FOUND, "No candidate runs beside the guest";
+    /// No such recording.
+    UnknownRecording = "unknown-recording", NOT_FOUND, "No such recording";
+    /// Calls of guests that are no longer kept.
+    NotKept = "not-kept", NOT_FOUND, "What is asked for is not kept, or no longer";
     /// Body over the limit.
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     /// Content type is not the one expected.
@@ -216,6 +222,9 @@ impl From<ControlError> for Problem {
             ControlError::GuestConflict(_) => Kind::GuestConflict,
             ControlError::GuestRefused(_) => Kind::GuestRefused,
             ControlError::NothingBefore(_) => Kind::NothingBefore,
+            ControlError::NoCandidate(_) => Kind::NoCandidate,
+            ControlError::UnknownRecording(_) => Kind::UnknownRecording,
+            ControlError::NotKept(_) => Kind::NotKept,
             ControlError::Invalid(errors) => return Self::invalid(errors),
             ControlError::NoCapacity(_) => Kind::NoCapacity,
             ControlError::Unavailable(_) => Kind::Unavailable,

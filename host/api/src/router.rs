@@ -25,7 +25,7 @@ use crate::extract::MAX_JSON_BYTES;
 use crate::guard::{self, Hosts, Observer};
 use crate::openapi;
 use crate::problem::{self, Problem};
-use crate::routes::{cameras, events, guests, legacy, pages, slots, system};
+use crate::routes::{cameras, events, guests, legacy, pages, slots, system, trials};
 
 /// Uploads held in memory at once.
 const UPLOADS_AT_ONCE: usize = 2;
@@ -109,6 +109,9 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(slots::slots))
         .routes(routes!(slots::slot))
         .routes(routes!(slots::history))
+        .routes(routes!(trials::shadow))
+        .routes(routes!(trials::recordings))
+        .routes(routes!(trials::explain))
         .routes(routes!(guests::list))
         .routes(routes!(guests::show))
         .routes(routes!(system::models))
@@ -119,8 +122,16 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(legacy::start))
         .routes(routes!(legacy::stop))
         .routes(routes!(cameras::put))
-        .routes(routes!(cameras::delete));
-    let operator_slow = OpenApiRouter::new().routes(routes!(slots::swap)).routes(routes!(slots::roll_back));
+        .routes(routes!(cameras::delete))
+        .routes(routes!(trials::recording))
+        .routes(routes!(trials::delete_recording))
+        .routes(routes!(trials::drop_shadow));
+    let operator_slow = OpenApiRouter::new()
+        .routes(routes!(slots::swap))
+        .routes(routes!(slots::roll_back))
+        .routes(routes!(trials::record))
+        .routes(routes!(trials::start_shadow))
+        .routes(routes!(trials::promote_shadow));
     let admin = OpenApiRouter::new().routes(routes!(guests::delete)).routes(routes!(guests::audit));
     let admin_upload = OpenApiRouter::new().routes(routes!(guests::upload));
 

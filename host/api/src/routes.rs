@@ -9,6 +9,7 @@ pub(crate) mod legacy;
 pub(crate) mod pages;
 pub(crate) mod slots;
 pub(crate) mod system;
+pub(crate) mod trials;
 
 use facestream_core::CameraId;
 

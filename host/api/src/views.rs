@@ -5,3 +5,4 @@
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod slots;
+pub(crate) mod trials;

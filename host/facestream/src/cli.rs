@@ -158,6 +158,8 @@ pub enum GuestCommand {
     Bench(crate::guest::bench::BenchArgs),
     /// Say what a guest is and what it can reach
     Inspect(crate::guest::inspect::InspectArgs),
+    /// Run a recording of a guest's calls again, on that guest or another one
+    Replay(crate::guest::replay::ReplayArgs),
     /// Run one guest over a video, with built-in guests in the other slots
     Run(crate::guest::run::GuestRunArgs),
     /// Run the tests of a guest's crate, compiled to WebAssembly, in the sandbox

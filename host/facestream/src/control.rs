@@ -3,6 +3,8 @@
 //! Owns the translation of errors into those of [`facestream_api::Control`]. Work that may block runs on blocking
 //! threads, and goes on to its end when the client has gone.
 
+mod trials;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -286,7 +288,7 @@ impl Control for Host {
     }
 
     fn metrics(&self) -> Vec<MetricFamily> {
-        Vec::new()
+        trials::metrics(&self.supervisor.parts().recordings)
     }
 }
 

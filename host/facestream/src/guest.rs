@@ -4,6 +4,7 @@ pub mod bench;
 pub mod inspect;
 pub mod keygen;
 pub mod push;
+pub mod replay;
 pub mod run;
 pub mod run_tests;
 pub mod sign;
@@ -29,6 +30,7 @@ pub fn run(command: &GuestCommand) -> anyhow::Result<ExitCode> {
         GuestCommand::Test(args) => test::run(args),
         GuestCommand::Bench(args) => bench::run(args),
         GuestCommand::Inspect(args) => inspect::run(args),
+        GuestCommand::Replay(args) => replay::run(args),
         GuestCommand::Run(args) => run::run(args),
         GuestCommand::RunTests(args) => run_tests::run(args),
         GuestCommand::Keygen(args) => keygen::run(args),

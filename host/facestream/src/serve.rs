@@ -12,6 +12,7 @@ use facestream_core::{Clock, Message, SystemClock};
 use facestream_pipeline::Supervisor;
 use facestream_pipeline::camera::Shared;
 use facestream_pipeline::lane::GuestPool;
+use facestream_pipeline::recordings::Recordings;
 use facestream_pipeline::stage::Outlet;
 use facestream_pipeline::supervisor::Parts;
 use facestream_pipeline::wanted::SqliteWanted;
@@ -98,6 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         models: parts::models(&config.infer, &config.defaults.model, Some(&data))?,
         guests,
         guest_config: config.guests.clone(),
+        recordings: Recordings::open(&data.join("recordings"), &config.guests.recorder, Arc::clone(&clock))?,
         outlet: Arc::new(ToSinks(Arc::clone(&sinks))),
         wanted: Box::new(SqliteWanted::open(&data.join("cameras.db"))?),
         runtime: tokio::runtime::Handle::current(),

@@ -5,7 +5,7 @@
 //! Queues: ingest → decode, see `facestream_ingest`; decode → inference, see `facestream_infer::Feed`; inference →
 //! guests, see [`crate::lane`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub struct RunningCamera {
     factory: GuestFactory,
     latest: Arc<Latest>,
     slots: Arc<Mutex<Vec<SlotStatus>>>,
+    candidates: Arc<AtomicUsize>,
     stream: Arc<Mutex<Option<StreamParams>>>,
     rates: Mutex<(Rate, Rate)>,
     cancel: CancellationToken,
@@ -90,6 +91,7 @@ impl RunningCamera {
     ) -> Result<Arc<Self>, SpawnError> {
         let spec = book.spec();
         let (latest, slots, factory) = (stage.latest(), stage.slots(), stage.guests.factory());
+        let candidates = stage.candidates();
         let bound = shared.mailbox_frames;
         let lane = shared.pool.lane(spec.id.as_str(), stage, bound, WhenFull::DropOldest, Arc::clone(&metrics));
         let feed = {
@@ -147,6 +149,7 @@ impl RunningCamera {
             factory,
             latest,
             slots,
+            candidates,
             stream,
             rates: Mutex::default(),
             cancel,
@@ -194,6 +197,12 @@ impl RunningCamera {
     #[must_use]
     pub fn factory(&self) -> &GuestFactory {
         &self.factory
+    }
+
+    /// How many candidates run beside its guests.
+    #[must_use]
+    pub fn candidates(&self) -> usize {
+        self.candidates.load(Ordering::Relaxed)
     }
 
     /// Its latest picture.

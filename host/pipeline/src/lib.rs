@@ -14,6 +14,7 @@ pub mod lane;
 pub mod models;
 mod motion;
 mod rate;
+pub mod recordings;
 pub mod snapshot;
 pub mod stage;
 pub mod supervisor;

@@ -1,18 +1,21 @@
 //! What a lane does with a frame: the three guests, then the outlets.
 //!
-//! Owns the hand-over from guests to sinks, the latest picture and the slots' status. Must not decide what guests do
-//! when one fails: `facestream-guest-host` does.
+//! Owns the hand-over from guests to sinks, the latest picture, the slots' status, and that candidates beside guests come
+//! last. Must not decide what guests do when one fails: `facestream-guest-host` does.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use facestream_core::event::Event;
-use facestream_core::guest::SlotStatus;
+use facestream_core::guest::{SlotKind, SlotSpec, SlotStatus};
 use facestream_core::metrics::Counter;
 use facestream_core::{CameraMetrics, Clock, Detection, DropReason, Frame, FrameInfo, Message, Shot, Track};
-use facestream_guest_host::{CameraGuests, Outcome};
+use facestream_guest_host::record::Reason;
+use facestream_guest_host::{CameraGuests, Outcome, Shadow, ShadowReport};
 
 use crate::lane::Work;
 use crate::motion::CameraMotion;
+use crate::recordings::Recordings;
 use crate::snapshot::Latest;
 
 /// Where messages go. Called on guest threads: may wait for a disk, never for a network.
@@ -42,10 +45,23 @@ const STATUS_EVERY_NS: u64 = 250_000_000;
 /// No tick before a camera was silent for so long, nanoseconds: a slow `detect_fps` is no silence.
 const SILENCE_NS: u64 = 500_000_000;
 
+/// A guest that runs beside a slot's own.
+pub struct Candidate {
+    /// As it was asked for.
+    pub wanted: SlotSpec,
+    /// The instance and its comparison.
+    pub shadow: Shadow,
+}
+
 /// One camera's guests and what they feed.
 pub struct Stage {
     /// The three slots.
     pub guests: CameraGuests,
+    /// At most one a slot.
+    beside: Vec<Candidate>,
+    /// How many of them run, for others to see.
+    candidates: Arc<AtomicUsize>,
+    recordings: Option<Arc<Recordings>>,
     outlet: Arc<dyn Outlet>,
     observer: Option<Box<dyn Observer>>,
     on_event: Box<dyn Fn(Event) + Send>,
@@ -73,6 +89,9 @@ impl Stage {
         Self {
             slots: Arc::new(Mutex::new(guests.status())),
             guests,
+            beside: Vec::new(),
+            candidates: Arc::default(),
+            recordings: None,
             outlet,
             observer: None,
             on_event: Box::new(drop),
@@ -107,6 +126,13 @@ impl Stage {
         self
     }
 
+    /// Has the last seconds of guests that fail or are replaced written to disk.
+    #[must_use]
+    pub fn recorded_by(mut self, recordings: Arc<Recordings>) -> Self {
+        self.recordings = Some(recordings);
+        self
+    }
+
     /// The latest picture, shared with whoever shows it.
     #[must_use]
     pub fn latest(&self) -> Arc<Latest> {
@@ -119,6 +145,57 @@ impl Stage {
         Arc::clone(&self.slots)
     }
 
+    /// How many candidates run beside the guests.
+    #[must_use]
+    pub fn candidates(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.candidates)
+    }
+
+    /// The candidate beside a slot's guest.
+    pub fn candidate(&mut self, slot: SlotKind) -> Option<&mut Candidate> {
+        self.beside.iter_mut().find(|c| c.shadow.slot() == slot)
+    }
+
+    /// Lets a candidate in beside its slot's guest; one that was there before goes.
+    pub fn let_in(&mut self, mut candidate: Candidate) -> ShadowReport {
+        self.turn_out(candidate.shadow.slot());
+        let mut outcome = Outcome::default();
+        candidate.shadow.begin(&mut self.guests, &mut outcome);
+        self.hand_over(outcome);
+        let report = candidate.shadow.report();
+        self.beside.push(candidate);
+        self.candidates.store(self.beside.len(), Ordering::Relaxed);
+        report
+    }
+
+    /// Ends the candidate beside a slot's guest; gives its last report.
+    pub fn turn_out(&mut self, slot: SlotKind) -> Option<ShadowReport> {
+        let at = self.beside.iter().position(|c| c.shadow.slot() == slot)?;
+        let mut shadow = self.beside.swap_remove(at).shadow;
+        self.candidates.store(self.beside.len(), Ordering::Relaxed);
+        let report = shadow.report();
+        shadow.end(&mut self.guests);
+        Some(report)
+    }
+
+    /// The guest in a slot is about to be replaced: its last seconds are kept, when that is wanted. Cheap.
+    pub fn record_before_swap(&mut self, slot: SlotKind) {
+        let Some(recordings) = self.recordings.as_ref().filter(|r| r.before_swap()) else { return };
+        if let Some(recording) = self.guests.recording(slot, None, Reason::Swap) {
+            recordings.submit(recording);
+        }
+    }
+
+    /// What may wait until the frame was handed over: recordings of guests that failed, candidates.
+    fn afterwards(&mut self, frame: Option<&Frame>) {
+        if let Some(recordings) = &self.recordings {
+            self.guests.take_failed().for_each(|recording| recordings.submit(recording));
+        }
+        for candidate in &mut self.beside {
+            candidate.shadow.follow(&mut self.guests, frame);
+        }
+    }
+
     /// Copies the slots' status out now.
     pub fn publish_status(&mut self) {
         *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = self.guests.status();
@@ -129,6 +206,11 @@ impl Stage {
     pub fn finish(&mut self) {
         let outcome = self.guests.flush();
         self.hand_over(outcome);
+        self.afterwards(None);
+        for candidate in self.beside.drain(..) {
+            candidate.shadow.end(&mut self.guests);
+        }
+        self.candidates.store(0, Ordering::Relaxed);
         self.publish_status();
     }
 
@@ -170,6 +252,7 @@ impl Work for Stage {
             observer.frame(&frame.info, &detections, tracks.as_deref(), &outcome.ended);
         }
         self.hand_over(outcome);
+        self.afterwards(Some(&frame));
         self.latest.set(frame, tracks.unwrap_or_default());
         if now.saturating_sub(self.status_at_ns) >= STATUS_EVERY_NS {
             self.publish_status();
@@ -185,6 +268,7 @@ impl Work for Stage {
                 self.told_ns = self.told_ns.max(Some(time));
                 let outcome = self.guests.tick(time);
                 self.hand_over(outcome);
+                self.afterwards(None);
             }
         }
         self.publish_status();

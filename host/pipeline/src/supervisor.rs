@@ -4,6 +4,7 @@
 //! allowed; reading status never blocks on a camera or a guest.
 
 mod slots;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +23,12 @@ use crate::book::SlotBook;
 use crate::camera::{RunningCamera, Shared, SpawnError};
 use crate::changes::Changes;
 use crate::models::{ModelError, Models};
+use crate::recordings::Recordings;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
 pub use slots::{SlotRequest, SwapFailure};
+pub use trials::{MAX_CANDIDATES, Recorded, TrialFailure};
 
 /// Why a camera was not started.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,8 @@ pub struct Parts {
     pub guests: Arc<GuestStore>,
     /// Their limits.
     pub guest_config: GuestConfig,
+    /// Recordings of guests' calls.
+    pub recordings: Arc<Recordings>,
     /// Sinks.
     pub outlet: Arc<dyn Outlet>,
     /// Which cameras are wanted.
@@ -267,7 +272,8 @@ impl Supervisor {
         };
         let stage = Stage::new(guests, Arc::clone(&parts.outlet), Arc::clone(&metrics), clock)
             .with_events(Box::new(tell))
-            .with_camera_motion(camera_motion);
+            .with_camera_motion(camera_motion)
+            .recorded_by(Arc::clone(&parts.recordings));
         let _runtime = parts.runtime.enter();
         Ok(RunningCamera::start(&parts.shared, worker, book, &model, &engine, stage, metrics)?)
     }

@@ -12,6 +12,7 @@ use crate::extract::{JsonBody, PathParams};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
 use crate::views::slots::{ChangeView, HistoryView, SlotList, SlotView, SwapRequest, SwapView};
+use crate::views::trials::{DryRunView, SwapAnswer};
 
 /// List the guests of a camera
 #[utoipa::path(get, path = "/api/v1/cameras/{id}/guests", tag = "slots", operation_id = "list_slots",
@@ -26,7 +27,7 @@ pub(crate) async fn slots(
     Ok(Json(SlotList { slots: status.slots.into_iter().map(SlotView::from).collect() }))
 }
 
-fn slot_kind(text: &str) -> Result<SlotKind, Problem> {
+pub(super) fn slot_kind(text: &str) -> Result<SlotKind, Problem> {
     text.parse().map_err(|detail| Problem::new(Kind::UnknownSlot, detail))
 }
 
@@ -53,12 +54,13 @@ pub(crate) async fn slot(
 /// Another guest takes over between two frames, with its state. It is loaded, compiled, configured and tried on made-up
 /// frames first. The guest before is kept for `probation_frames` and comes back with the state when the new one fails
 /// meanwhile; `history` tells. When only settings differ from what runs, the guest that runs takes them as it is; one that
-/// cannot is replaced by an instance of its own. When anything fails, the old guest goes on.
+/// cannot is replaced by an instance of its own. When anything fails, the old guest goes on. With `dry_run` nothing changes:
+/// a throw-away instance gets the present state and the last seconds, and the answer is a report of the differences.
 #[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "slots", operation_id = "swap_guest",
     params(("id" = String, Path, description = "Name of the camera"),
            ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")),
     request_body = SwapRequest, responses(
-    (status = 200, description = "The new guest runs.", body = SwapView),
+    (status = 200, description = "The new guest runs; with `dry_run`, what would have come of it.", body = SwapAnswer),
 ))]
 pub(crate) async fn swap(
     State(app): State<App>,
@@ -66,13 +68,18 @@ pub(crate) async fn swap(
     identity: Option<Extension<Identity>>,
     Extension(note): Extension<Note>,
     JsonBody(request): JsonBody<SwapRequest>,
-) -> Result<Json<SwapView>, Problem> {
+) -> Result<Json<SwapAnswer>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
+    let dry_run = request.is_dry_run();
     let change = request.checked(who(identity))?;
     note.guest(&change.wanted.guest);
+    if dry_run {
+        let report = app.control.dry_run(&id, kind, change).await?;
+        return Ok(Json(SwapAnswer::DryRun(DryRunView(report))));
+    }
     let report = app.control.swap(&id, kind, change).await?;
     note.digest(&report.new_digest);
-    Ok(Json(report.into()))
+    Ok(Json(SwapAnswer::Swapped(report.into())))
 }
 
 /// Go back to the guest before
@@ -114,6 +121,6 @@ pub(crate) async fn history(
 }
 
 /// Name of the token that asks.
-fn who(identity: Option<Extension<Identity>>) -> String {
+pub(super) fn who(identity: Option<Extension<Identity>>) -> String {
     identity.map_or_else(|| "anonymous".to_owned(), |Extension(identity)| identity.name.to_string())
 }

@@ -159,6 +159,9 @@ pub(crate) struct SwapWithConfig {
     #[serde(default)]
     #[schema(maximum = 1000000)]
     probation_frames: Option<u32>,
+    /// Only try it: the answer tells what a swap would do, and nothing changes.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Body of a change of a slot: a guest by its reference, or with settings.
@@ -176,6 +179,14 @@ impl GuestChoice {
         self.0.config.is_some()
     }
 
+    /// The guest, when its reference can be one.
+    pub(crate) fn checked(self) -> Result<SlotSpec, Problem> {
+        match reference_problem(&self.0.guest) {
+            Some(problem) => Err(Problem::invalid(vec![FieldProblem::new("/guest", problem)])),
+            None => Ok(self.into_slot()),
+        }
+    }
+
     pub(crate) fn into_slot(self) -> SlotSpec {
         let GuestWithConfig { guest, config, limits, on_failure } = self.0;
         let config = Value::Object(config.unwrap_or_default());
@@ -183,15 +194,32 @@ impl GuestChoice {
     }
 }
 
+/// Refuses a probation that is too long.
+pub(crate) fn checked_probation(frames: Option<u32>) -> Result<(), Problem> {
+    match probation_problem(frames) {
+        Some(problem) => Err(Problem::invalid(vec![problem])),
+        None => Ok(()),
+    }
+}
+
+fn probation_problem(frames: Option<u32>) -> Option<FieldProblem> {
+    frames
+        .filter(|&frames| frames > MAX_PROBATION_FRAMES)
+        .map(|_| FieldProblem::new("/probation_frames", format!("must be at most {MAX_PROBATION_FRAMES}")))
+}
+
 impl SwapRequest {
+    /// Whether nothing is to change.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.0.dry_run
+    }
+
     /// The change, when it can be one.
     pub(crate) fn checked(self, who: String) -> Result<SlotRequest, Problem> {
-        let SwapWithConfig { guest, config, limits, on_failure, probation_frames } = self.0;
+        let SwapWithConfig { guest, config, limits, on_failure, probation_frames, dry_run: _ } = self.0;
         let mut problems = Vec::new();
         problems.extend(reference_problem(&guest).map(|p| FieldProblem::new("/guest", p)));
-        if probation_frames.is_some_and(|frames| frames > MAX_PROBATION_FRAMES) {
-            problems.push(FieldProblem::new("/probation_frames", format!("must be at most {MAX_PROBATION_FRAMES}")));
-        }
+        problems.extend(probation_problem(probation_frames));
         if !problems.is_empty() {
             return Err(Problem::invalid(problems));
         }
@@ -258,7 +286,8 @@ name_or_object!(
         config: None,
         limits: LimitsView::default(),
         on_failure: OnFailureView::default(),
-        probation_frames: None
+        probation_frames: None,
+        dry_run: false
     },
     "the name of a guest, or {\"guest\": name, \"config\": {…}, \"probation_frames\": 50}",
     "What a slot is to run from now on: a guest, with or without settings."

@@ -14,7 +14,7 @@ const TOKENS: [(&str, Role); 3] = [
 
 /// Every route with the role it needs; `None`: no token. Kept by hand on purpose: a route that changes its role by
 /// accident fails here.
-pub const ROUTES: [(&str, &str, Option<Role>); 26] = [
+pub const ROUTES: [(&str, &str, Option<Role>); 35] = [
     ("GET", "/", None),
     ("GET", "/openapi.json", None),
     ("GET", "/docs/", None),
@@ -33,6 +33,15 @@ pub const ROUTES: [(&str, &str, Option<Role>); 26] = [
     ("PUT", "/api/v1/cameras/{id}/guests/{slot}", Some(Role::Operator)),
     ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback", Some(Role::Operator)),
     ("GET", "/api/v1/cameras/{id}/guests/{slot}/history", Some(Role::Viewer)),
+    ("POST", "/api/v1/cameras/{id}/guests/{slot}/record", Some(Role::Operator)),
+    ("GET", "/api/v1/cameras/{id}/guests/{slot}/shadow", Some(Role::Viewer)),
+    ("PUT", "/api/v1/cameras/{id}/guests/{slot}/shadow", Some(Role::Operator)),
+    ("DELETE", "/api/v1/cameras/{id}/guests/{slot}/shadow", Some(Role::Operator)),
+    ("POST", "/api/v1/cameras/{id}/guests/{slot}/shadow/promote", Some(Role::Operator)),
+    ("GET", "/api/v1/recordings", Some(Role::Viewer)),
+    ("GET", "/api/v1/recordings/{name}", Some(Role::Operator)),
+    ("DELETE", "/api/v1/recordings/{name}", Some(Role::Operator)),
+    ("GET", "/api/v1/explain", Some(Role::Viewer)),
     ("GET", "/api/v1/guests", Some(Role::Viewer)),
     ("POST", "/api/v1/guests", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/guests/{reference}", Some(Role::Viewer)),
@@ -51,7 +60,11 @@ fn guarded() -> Api {
 }
 
 async fn ask(api: &Api, method: &str, path: &str, authorization: Option<&str>) -> Got {
-    let path = path.replace("{id}", "a").replace("{slot}", "tracker").replace("{reference}", "ghost");
+    let path = path
+        .replace("{id}", "a")
+        .replace("{slot}", "tracker")
+        .replace("{reference}", "ghost")
+        .replace("{name}", "ghost");
     let mut request = request(method.parse().unwrap(), &path);
     if let Some(value) = authorization {
         request = request.header(header::AUTHORIZATION, value);

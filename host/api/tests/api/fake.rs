@@ -1,6 +1,8 @@
 //! A test double of the host: keeps cameras and guests in memory, connects to nothing, runs nothing. It follows the
 //! promises of `Control` that the API relies on (idempotent start, conflicts, who is unknown), nothing more.
 
+mod trials;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,7 @@ pub struct FakeControl {
     pub cameras: Mutex<BTreeMap<CameraId, Kept>>,
     pub guests: Mutex<Vec<(GuestInfo, Bytes)>>,
     pub audited: Mutex<Vec<AuditEntry>>,
+    pub tried: Mutex<trials::Tried>,
     pub events: broadcast::Sender<Event>,
     pub not_ready: Mutex<Vec<String>>,
     pub sinks: Mutex<Vec<SinkStatus>>,
@@ -72,6 +75,7 @@ impl Default for FakeControl {
             cameras: Mutex::default(),
             guests: Mutex::new(builtin.to_vec()),
             audited: Mutex::default(),
+            tried: Mutex::default(),
             events: broadcast::channel(8).0,
             not_ready: Mutex::default(),
             sinks: Mutex::new(vec![SinkStatus {

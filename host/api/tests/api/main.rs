@@ -15,3 +15,4 @@ mod resources;
 mod slots;
 mod socket;
 mod stream;
+mod trials;

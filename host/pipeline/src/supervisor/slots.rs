@@ -96,7 +96,7 @@ impl Supervisor {
         Some(self.camera(id)?.book().history(slot))
     }
 
-    fn change_slot(
+    pub(super) fn change_slot(
         &self,
         id: &CameraId,
         slot: SlotKind,
@@ -148,6 +148,7 @@ impl Supervisor {
         let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());
         camera.lane().call(move |stage| {
             made.from = stage.guests.wanted(slot);
+            stage.record_before_swap(slot);
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
                 made.state = Some(report.state.to_owned());
                 made.outcome = if frames > 0 { ChangeOutcome::Probation } else { ChangeOutcome::Done };

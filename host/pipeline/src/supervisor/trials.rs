@@ -1,0 +1,209 @@
+//! Looking at a guest without changing anything: recordings, a dry run, a candidate beside it, what made a message.
+//!
+//! Owns that none of these leaves a trace in what runs. Blocks while guests load and lanes answer; to be called where that
+//! is allowed.
+
+use std::sync::Arc;
+
+use facestream_core::CameraId;
+use facestream_core::guest::{ChangeKind, SlotKind, SwapReport};
+use facestream_guest_host::record::Reason;
+use facestream_guest_host::{DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, StoreError};
+
+use super::{SlotRequest, Supervisor, SwapFailure};
+use crate::camera::RunningCamera;
+use crate::lane::LaneError;
+use crate::recordings::{RecordingFile, RecordingsError};
+use crate::stage::{Candidate, Stage};
+
+/// Candidates that run beside guests at once, over all cameras: they share the guest threads with what is delivered.
+pub const MAX_CANDIDATES: usize = 16;
+
+/// What was recorded on demand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Where.
+    pub file: RecordingFile,
+    /// Calls in it.
+    pub calls: u64,
+    /// Different frames in it.
+    pub frames: u64,
+    /// From its first call to its last one, seconds of the frame clock.
+    pub seconds: f64,
+}
+
+/// Why nothing was tried or told; what runs was not touched.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialFailure {
+    /// As for a swap.
+    #[error(transparent)]
+    Swap(#[from] SwapFailure),
+    /// There is nothing to record.
+    #[error(
+        "no calls of the {slot} of camera {camera} are kept: it does not run at present, or guests.recorder.seconds is 0"
+    )]
+    NothingKept {
+        /// Whose.
+        camera: CameraId,
+        /// Which.
+        slot: SlotKind,
+    },
+    /// No candidate runs there.
+    #[error("no candidate runs beside the {0}; PUT one there first")]
+    NoCandidate(SlotKind),
+    /// Enough of them run.
+    #[error("{MAX_CANDIDATES} candidates run beside guests already; drop one first")]
+    TooMany,
+    /// Files.
+    #[error(transparent)]
+    Recordings(#[from] RecordingsError),
+    /// The message.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+}
+
+impl From<LaneError> for TrialFailure {
+    fn from(error: LaneError) -> Self {
+        Self::Swap(SwapFailure::Lane(error))
+    }
+}
+
+/// Asks a camera's lane between two frames and waits for the answer.
+fn ask<T: Send + 'static>(
+    camera: &RunningCamera,
+    question: impl FnOnce(&mut Stage) -> T + Send + 'static,
+) -> Result<T, LaneError> {
+    let (answer, answered) = crossbeam_channel::bounded(1);
+    // The caller is gone only when it panicked.
+    camera.lane().call(move |stage| drop(answer.send(question(stage))))?;
+    answered.recv().map_err(|_| LaneError::Closed)
+}
+
+impl Supervisor {
+    fn running(&self, id: &CameraId) -> Result<Arc<RunningCamera>, TrialFailure> {
+        self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()).into())
+    }
+
+    /// Writes the last seconds of a slot's guest to disk; all that is kept when `seconds` is left out.
+    ///
+    /// # Errors
+    /// `NothingKept`, and those of the lane and the disk.
+    pub fn record(&self, id: &CameraId, slot: SlotKind, seconds: Option<u32>) -> Result<Recorded, TrialFailure> {
+        let camera = self.running(id)?;
+        let recording = ask(&camera, move |stage| stage.guests.recording(slot, seconds, Reason::Demand))?;
+        let recording = recording.ok_or_else(|| TrialFailure::NothingKept { camera: id.clone(), slot })?;
+        let file = self.parts.recordings.write(&recording)?;
+        let calls = recording.calls.len() as u64;
+        Ok(Recorded { file, calls, frames: recording.frames(), seconds: recording.seconds() })
+    }
+
+    /// Tells what a swap would do: the state and the last seconds are given to an instance that is thrown away.
+    ///
+    /// # Errors
+    /// As [`Supervisor::swap`].
+    pub fn dry_run(&self, id: &CameraId, slot: SlotKind, request: &SlotRequest) -> Result<DryRunReport, TrialFailure> {
+        let camera = self.running(id)?;
+        let guest = self.candidate(request)?;
+        let input = ask(&camera, move |stage| {
+            let mut out = Outcome::default();
+            let input = stage.guests.dry_run_input(slot, &mut out);
+            stage.hand_over(out);
+            input
+        })?;
+        let reference = request.wanted.guest.clone();
+        let report = camera.factory().dry_run(slot, guest, &input).map_err(|e| refused(&reference, &e))?;
+        if report.old_digest.is_empty() {
+            let runs = camera.status().slots.into_iter().find(|s| s.slot == slot);
+            return Ok(DryRunReport { old_digest: runs.map_or_else(String::new, |s| s.digest), ..report });
+        }
+        Ok(report)
+    }
+
+    /// Lets a candidate run beside a slot's guest; it takes the place of one that runs there already.
+    ///
+    /// # Errors
+    /// `TooMany`, and as [`Supervisor::swap`].
+    pub fn start_candidate(
+        &self,
+        id: &CameraId,
+        slot: SlotKind,
+        request: &SlotRequest,
+    ) -> Result<ShadowReport, TrialFailure> {
+        let camera = self.running(id)?;
+        // Two that come at the same time may both be let in: the bound is for orders of magnitude.
+        let elsewhere = self.cameras().iter().map(|c| c.candidates()).sum::<usize>();
+        if elsewhere >= MAX_CANDIDATES {
+            return Err(TrialFailure::TooMany);
+        }
+        let guest = self.candidate(request)?;
+        let reference = &request.wanted.guest;
+        let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(reference, &e))?;
+        let wanted = request.wanted.clone();
+        Ok(ask(&camera, move |stage| stage.let_in(Candidate { wanted, shadow }))?)
+    }
+
+    /// How a candidate is doing.
+    ///
+    /// # Errors
+    /// `NoCandidate`.
+    pub fn look_at_candidate(&self, id: &CameraId, slot: SlotKind) -> Result<ShadowReport, TrialFailure> {
+        let camera = self.running(id)?;
+        let report = ask(&camera, move |stage| stage.candidate(slot).map(|c| c.shadow.report()))?;
+        report.ok_or(TrialFailure::NoCandidate(slot))
+    }
+
+    /// Ends a candidate; gives its last report.
+    ///
+    /// # Errors
+    /// `NoCandidate`.
+    pub fn drop_candidate(&self, id: &CameraId, slot: SlotKind) -> Result<ShadowReport, TrialFailure> {
+        let camera = self.running(id)?;
+        ask(&camera, move |stage| stage.turn_out(slot))?.ok_or(TrialFailure::NoCandidate(slot))
+    }
+
+    /// Puts the candidate's guest into the slot as a swap does: a fresh instance takes over the state of the guest that
+    /// runs, because the candidate's own state is of its own past. The candidate ends when that went well.
+    ///
+    /// # Errors
+    /// `NoCandidate`, and as [`Supervisor::swap`].
+    pub fn promote_candidate(
+        &self,
+        id: &CameraId,
+        slot: SlotKind,
+        probation_frames: Option<u32>,
+        who: &str,
+    ) -> Result<SwapReport, TrialFailure> {
+        let camera = self.running(id)?;
+        let wanted = ask(&camera, move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
+        let wanted = wanted.ok_or(TrialFailure::NoCandidate(slot))?;
+        let request = SlotRequest { wanted, probation_frames, who: who.to_owned() };
+        let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
+        // It may have been dropped meanwhile, which is what is wanted.
+        ask(&camera, move |stage| drop(stage.turn_out(slot)))?;
+        Ok(report)
+    }
+
+    /// Tells the chain that made a message, as far as calls are kept.
+    ///
+    /// # Errors
+    /// `Explain`; `UnknownCamera`.
+    pub fn explain(&self, message: &str) -> Result<Explanation, TrialFailure> {
+        let message: MessageRef = message.parse()?;
+        let id = CameraId::new(&message.camera).map_err(|_| ExplainError::NoId(message.camera.clone()))?;
+        let camera = self.running(&id)?;
+        Ok(ask(&camera, move |stage| stage.guests.explain(&message))??)
+    }
+
+    fn candidate(&self, request: &SlotRequest) -> Result<facestream_guest_host::SlotGuest, TrialFailure> {
+        let wanted = &request.wanted;
+        self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
+        self.slot_guest(wanted).map_err(|error| {
+            let unknown = matches!(error, StoreError::NotFound { .. });
+            SwapFailure::Guest { guest: wanted.guest.clone(), unknown, reason: error.to_string() }.into()
+        })
+    }
+}
+
+fn refused(guest: &str, error: &facestream_guest_host::SwapError) -> TrialFailure {
+    SwapFailure::Guest { guest: guest.to_owned(), unknown: false, reason: error.to_string() }.into()
+}
