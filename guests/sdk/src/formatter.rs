@@ -163,10 +163,17 @@ impl<T: Formatter> FormatterRunner<T> {
 }
 
 /// Makes a component of world `formatter` from a type that implements [`Formatter`]. Does nothing on native targets.
+#[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
+#[macro_export]
+macro_rules! export_formatter {
+    ($guest:ty) => {};
+}
+
+/// Makes a component of world `formatter` from a type that implements [`Formatter`].
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 #[macro_export]
 macro_rules! export_formatter {
     ($guest:ty) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
             use ::std::cell::RefCell;
             use $crate::bindings::formatter::exports::facestream::analytics::formatting::{self, Guest};

@@ -27,6 +27,16 @@
 //! facestream_guest::export_formatter!(Loudest);
 //! ```
 //!
+//! | to write | trait | export it | run it in a test |
+//! | --- | --- | --- | --- |
+//! | boxes in, tracks out | [`Tracker`] | [`export_tracker!`] | [`TrackerRunner`] |
+//! | tracks and pictures in, shots out | [`Scorer`] | [`export_scorer!`] | [`ScorerRunner`] |
+//! | shots, endings or frames in, messages out | [`Formatter`] | [`export_formatter!`] | [`FormatterRunner`] |
+//!
+//! [`testing`] is a fake host: frames and crops that keep the real host's rules, and captured log lines. With the feature
+//! `fake-host` (for `[dev-dependencies]` alone) it stands in for the host on `wasm32` too, so that a guest's tests run in
+//! the sandbox.
+//!
 //! Owns the glue between such a type and the component's functions, settings and their errors, and the encoding of
 //! state. On `wasm32` pixels and logging are the host's; on every other target they are the fakes of [`testing`], so
 //! that the same source runs natively. Must not decide anything about tracks, pictures or messages.
@@ -36,23 +46,25 @@
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 pub mod abi;
 pub mod bindings;
 pub mod config;
 pub mod formatter;
 pub mod geometry;
+pub mod held;
 pub mod log;
 pub mod pixels;
 pub mod scorer;
 pub mod state;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
 pub mod testing;
 pub mod tracker;
 pub mod types;
 
 pub use config::{NoConfig, Settings};
 pub use formatter::{Event, Formatter, FormatterRunner, Interest, Message};
+pub use held::HeldShots;
 pub use pixels::{Crop, CropOptions, Frame, GrayImage, PixelError, Quality, RgbImage};
 pub use scorer::{Reason, Scorer, ScorerRunner, Shot};
 pub use tracker::{Tracker, TrackerRunner, Update};
@@ -66,9 +78,9 @@ pub const WIT_VERSION: &str = "0.1.1";
 /// Everything a guest usually needs.
 pub mod prelude {
     pub use crate::{
-        Affine, Camera, Crop, CropOptions, Detection, Event, Formatter, Frame, FrameInfo, GuestError, Interest,
-        Landmarks, Message, NoConfig, PixelError, Point, Quality, Reason, Rect, Scorer, Settings, Shot, Snapshot,
-        Track, TrackPhase, Tracker, Update,
+        Affine, Camera, Crop, CropOptions, Detection, Event, Formatter, Frame, FrameInfo, GuestError, HeldShots,
+        Interest, Landmarks, Message, NoConfig, PixelError, Point, Quality, Reason, Rect, Scorer, Settings, Shot,
+        Snapshot, Track, TrackPhase, Tracker, Update,
     };
     pub use crate::{log_debug, log_error, log_info, log_warn};
 }

@@ -4,9 +4,9 @@ pub use crate::bindings::tracker::facestream::analytics::log::Level;
 
 /// Writes one line.
 pub fn write(level: Level, message: &str) {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
     crate::bindings::tracker::facestream::analytics::log::write(level, message);
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
     crate::testing::record_log(level, message);
 }
 
@@ -14,9 +14,9 @@ pub fn write(level: Level, message: &str) {
 /// depend on it.
 #[must_use]
 pub fn enabled(level: Level) -> bool {
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
     return crate::bindings::tracker::facestream::analytics::log::enabled(level);
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
     crate::testing::log_enabled(level)
 }
 
@@ -42,7 +42,7 @@ macro_rules! log_warn { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::W
 #[macro_export]
 macro_rules! log_error { ($($arg:tt)*) => { $crate::log_at!($crate::log::Level::Error, $($arg)*) } }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 mod tests {
     use super::Level;
     use crate::testing;

@@ -8,9 +8,9 @@ pub use crate::bindings::scorer::facestream::analytics::pixels::{
     CropOptions, GrayImage, PixelError, Quality, RgbImage,
 };
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 use crate::bindings::scorer::facestream::analytics::pixels as backend;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
 use crate::testing as backend;
 
 impl Default for CropOptions {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{self, Settings};
+use crate::held::HeldShots;
 use crate::pixels::{Crop, Frame, Quality};
 use crate::state;
 use crate::types::{Camera, Detection, FrameInfo, GuestError, Landmarks, Rect, Snapshot, Track};
@@ -72,11 +73,52 @@ impl Shot {
 }
 
 /// Chooses the pictures of a track that are worth sending on. Called on one thread, in the order of frames.
+///
+/// [`Scorer::observe`] is all that a scorer has to write besides [`Scorer::new`], when it holds its pictures in a
+/// [`HeldShots`] and says so in [`Scorer::held`]:
+///
+/// ```
+/// use facestream_guest::prelude::*;
+///
+/// /// Of each confirmed face the largest picture, sent when the face has gone.
+/// #[derive(Default)]
+/// struct Largest(HeldShots);
+///
+/// impl Scorer for Largest {
+///     type Config = NoConfig;
+///     type State = ();
+///     const SCHEMA: &'static str = "example.largest/1";
+///
+///     fn new(_config: NoConfig, _camera: &Camera) -> Result<Self, GuestError> {
+///         Ok(Self::default())
+///     }
+///
+///     fn observe(
+///         &mut self, frame: &FrameInfo, picture: &Frame<'_>, detections: &[Detection], tracks: &[Track], ended: &[u64],
+///     ) -> Result<Vec<Shot>, GuestError> {
+///         for track in tracks.iter().filter(|t| t.is_confirmed()) {
+///             let Some(face) = track.seen_in(detections) else { continue };
+///             if self.0.is_better(track.id, face.bbox.area())
+///                 && let (Ok(quality), Ok(crop)) = (picture.measure(face.bbox), picture.crop(face.bbox, CropOptions::default()))
+///             {
+///                 self.0.keep(Shot::new(frame, track, face, crop, quality).scored(face.bbox.area()));
+///             }
+///         }
+///         Ok(self.0.end(ended))
+///     }
+///
+///     fn held(&mut self) -> Option<&mut HeldShots> {
+///         Some(&mut self.0)
+///     }
+/// }
+///
+/// facestream_guest::export_scorer!(Largest);
+/// ```
 pub trait Scorer: Sized {
     /// Settings, from the camera's configuration.
     type Config: Settings;
-    /// Private state, as it travels over a hot swap beside the held shots.
-    type State: Serialize + DeserializeOwned;
+    /// Private state, as it travels over a hot swap beside the held shots; `()` when there is none.
+    type State: Serialize + DeserializeOwned + Default;
     /// Name and version of `State`: change the number whenever the struct changes.
     const SCHEMA: &'static str;
 
@@ -86,12 +128,16 @@ pub trait Scorer: Sized {
     /// When it cannot work with these settings.
     fn new(config: Self::Config, camera: &Camera) -> Result<Self, GuestError>;
 
-    /// New settings on a running scorer; what it holds stays. The default refuses.
+    /// New settings on a running scorer; what it holds stays. The default makes a fresh one and hands over.
     ///
     /// # Errors
     /// When it cannot work with these settings; the old ones stay in force.
-    fn reconfigure(&mut self, _config: Self::Config, _camera: &Camera) -> Result<(), GuestError> {
-        Err(GuestError::InvalidConfig("this scorer takes settings only when it starts".to_owned()))
+    fn reconfigure(&mut self, config: Self::Config, camera: &Camera) -> Result<(), GuestError> {
+        let mut fresh = Self::new(config, camera)?;
+        let (state, shots) = self.save()?;
+        fresh.restore(Some(state), shots)?;
+        *self = fresh;
+        Ok(())
     }
 
     /// One analysed frame; gives up what is due. `tracks` point into `detections` by index.
@@ -115,23 +161,42 @@ pub trait Scorer: Sized {
         Ok(Vec::new())
     }
 
-    /// The camera stops: gives up all that is held.
+    /// The shots that it holds between calls, for the defaults of `flush`, `save` and `restore`; `None` when it holds
+    /// none, or has its own of those three.
+    fn held(&mut self) -> Option<&mut HeldShots> {
+        None
+    }
+
+    /// The camera stops: gives up all that is held. The default gives up what [`Scorer::held`] names.
     ///
     /// # Errors
     /// As for `observe`.
-    fn flush(&mut self) -> Result<Vec<Shot>, GuestError>;
+    fn flush(&mut self) -> Result<Vec<Shot>, GuestError> {
+        Ok(self.held().map_or_else(Vec::new, HeldShots::flush))
+    }
 
-    /// Private state and the held shots, which leave this scorer: the host hands them to the next one, or back.
+    /// Private state and the held shots, which leave this scorer: the host hands them to the next one, or back. The
+    /// default gives the empty state and what [`Scorer::held`] names.
     ///
     /// # Errors
     /// As for `observe`.
-    fn save(&mut self) -> Result<(Self::State, Vec<Shot>), GuestError>;
+    fn save(&mut self) -> Result<(Self::State, Vec<Shot>), GuestError> {
+        Ok((Self::State::default(), self.held().map_or_else(Vec::new, HeldShots::take)))
+    }
 
-    /// Takes over: `state` is `None` when the scorer before was of another kind. Replaces whatever was there.
+    /// Takes over: `state` is `None` when the scorer before was of another kind. Replaces whatever was there. The
+    /// default puts the shots where [`Scorer::held`] says; one that holds none logs how many it leaves behind.
     ///
     /// # Errors
     /// When the state makes no sense.
-    fn restore(&mut self, state: Option<Self::State>, shots: Vec<Shot>) -> Result<(), GuestError>;
+    fn restore(&mut self, _state: Option<Self::State>, shots: Vec<Shot>) -> Result<(), GuestError> {
+        match self.held() {
+            Some(held) => held.replace(shots),
+            None if shots.is_empty() => {}
+            None => crate::log_warn!("{} held pictures are not taken over: this scorer holds none", shots.len()),
+        }
+        Ok(())
+    }
 }
 
 /// Runs a [`Scorer`] exactly as the component's exported functions do.
@@ -202,7 +267,7 @@ impl<T: Scorer> ScorerRunner<T> {
     }
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 mod convert {
     use super::{Crop, Shot};
     use crate::bindings::scorer::facestream::analytics::shots as wire;
@@ -273,10 +338,17 @@ mod convert {
 }
 
 /// Makes a component of world `scorer` from a type that implements [`Scorer`]. Does nothing on native targets.
+#[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
+#[macro_export]
+macro_rules! export_scorer {
+    ($guest:ty) => {};
+}
+
+/// Makes a component of world `scorer` from a type that implements [`Scorer`].
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 #[macro_export]
 macro_rules! export_scorer {
     ($guest:ty) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
             use ::std::cell::RefCell;
             use $crate::bindings::scorer::exports::facestream::analytics::scoring::Guest;

@@ -26,12 +26,15 @@ pub trait Tracker: Sized {
     /// When it cannot work with these settings.
     fn new(config: Self::Config, camera: &Camera) -> Result<Self, GuestError>;
 
-    /// New settings on a running tracker; tracks stay. The default refuses.
+    /// New settings on a running tracker; tracks stay. The default makes a fresh one and hands over.
     ///
     /// # Errors
     /// When it cannot work with these settings; the old ones stay in force.
-    fn reconfigure(&mut self, _config: Self::Config, _camera: &Camera) -> Result<(), GuestError> {
-        Err(GuestError::InvalidConfig("this tracker takes settings only when it starts".to_owned()))
+    fn reconfigure(&mut self, config: Self::Config, camera: &Camera) -> Result<(), GuestError> {
+        let mut fresh = Self::new(config, camera)?;
+        fresh.load(self.save())?;
+        *self = fresh;
+        Ok(())
     }
 
     /// One analysed frame. `motion` is how the camera itself moved since the previous frame, where the host knows.
@@ -140,10 +143,17 @@ impl<T: Tracker> TrackerRunner<T> {
 }
 
 /// Makes a component of world `tracker` from a type that implements [`Tracker`]. Does nothing on native targets.
+#[cfg(not(all(target_arch = "wasm32", not(feature = "fake-host"))))]
+#[macro_export]
+macro_rules! export_tracker {
+    ($guest:ty) => {};
+}
+
+/// Makes a component of world `tracker` from a type that implements [`Tracker`].
+#[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
 #[macro_export]
 macro_rules! export_tracker {
     ($guest:ty) => {
-        #[cfg(target_arch = "wasm32")]
         const _: () = {
             use ::std::cell::RefCell;
             use $crate::bindings::tracker::exports::facestream::analytics::tracking::Guest;

@@ -21,6 +21,20 @@ impl GuestError {
     }
 }
 
+impl Track {
+    /// Seen often enough to be believed, and seen now.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.phase == TrackPhase::Confirmed
+    }
+
+    /// The detection that it was matched with in this frame, when there was one.
+    #[must_use]
+    pub fn seen_in<'a>(&self, detections: &'a [Detection]) -> Option<&'a Detection> {
+        detections.get(self.detection? as usize)
+    }
+}
+
 impl Landmarks {
     /// In the fixed order left eye, right eye, nose, mouth left, mouth right (left as seen in the image).
     #[must_use]

@@ -152,6 +152,10 @@ pub struct DoctorArgs {
 /// `facestream guest …`: the arguments of each are beside its work.
 #[derive(Debug, Subcommand)]
 pub enum GuestCommand {
+    /// Make the folder of a new guest, which builds and tests at once
+    New(crate::guest::new::NewArgs),
+    /// Build a guest's folder to a component
+    Build(crate::guest::build::BuildArgs),
     /// Test a guest against the contract: named cases, no camera needed
     Test(crate::guest::test::TestArgs),
     /// Measure what a guest costs

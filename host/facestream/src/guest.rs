@@ -1,8 +1,10 @@
 //! `facestream guest …`: work with guests. Each command is in a module of its own, with its arguments.
 
 pub mod bench;
+pub mod build;
 pub mod inspect;
 pub mod keygen;
+pub mod new;
 pub mod push;
 pub mod replay;
 pub mod run;
@@ -27,6 +29,8 @@ use crate::parts;
 /// The command's own.
 pub fn run(command: &GuestCommand) -> anyhow::Result<ExitCode> {
     match command {
+        GuestCommand::New(args) => new::run(args),
+        GuestCommand::Build(args) => build::run(args),
         GuestCommand::Test(args) => test::run(args),
         GuestCommand::Bench(args) => bench::run(args),
         GuestCommand::Inspect(args) => inspect::run(args),

@@ -1,8 +1,6 @@
 //! A scorer of one's own: of each track it keeps the picture in which the face looks straight into the camera and stands
 //! still, and gives it up when the track ends.
 
-use std::collections::BTreeMap;
-
 use facestream_guest::prelude::*;
 
 #[derive(Default, serde::Deserialize)]
@@ -14,10 +12,7 @@ pub struct Config {
 
 impl Settings for Config {}
 
-pub struct SteadyShot {
-    config: Config,
-    best: BTreeMap<u64, Shot>,
-}
+pub struct SteadyShot(Config, HeldShots);
 
 impl Scorer for SteadyShot {
     type Config = Config;
@@ -25,7 +20,7 @@ impl Scorer for SteadyShot {
     const SCHEMA: &'static str = "example.steady-shot/1";
 
     fn new(config: Config, _camera: &Camera) -> Result<Self, GuestError> {
-        Ok(Self { config, best: BTreeMap::new() })
+        Ok(Self(config, HeldShots::new()))
     }
 
     fn observe(
@@ -38,41 +33,31 @@ impl Scorer for SteadyShot {
     ) -> Result<Vec<Shot>, GuestError> {
         // A call has a deadline: of a crowd that comes all at once, the rest is taken in the next frames.
         let mut room = 64;
-        for track in tracks.iter().filter(|t| t.phase == TrackPhase::Confirmed) {
-            let Some(face) = track.detection.and_then(|i| detections.get(i as usize)) else { continue };
+        for track in tracks.iter().filter(|t| t.is_confirmed()) {
+            let Some(face) = track.seen_in(detections) else { continue };
             let frontality = face.landmarks.map_or(0.0, |points| points.frontality());
             let widths_a_second = track.velocity.x.hypot(track.velocity.y) / face.bbox.width.max(1.0);
             let score = 100.0 * frontality / (1.0 + widths_a_second);
-            let better = self.best.get(&track.id).is_none_or(|held| score > held.score);
             // The pixels stay with the host: a crop is a handle, and only a better one is asked for.
-            if frontality >= self.config.min_frontality
-                && better
+            if frontality >= self.0.min_frontality
+                && self.1.is_better(track.id, score)
                 && room > 0
                 && let Ok(quality) = picture.measure(face.bbox)
                 && let Ok(crop) = picture.crop(face.bbox, CropOptions { margin: 0.2, max_side: 0 })
             {
                 room -= 1;
-                self.best.insert(track.id, Shot::new(frame, track, face, crop, quality).scored(score));
+                self.1.keep(Shot::new(frame, track, face, crop, quality).scored(score));
             }
         }
-        Ok(ended.iter().filter_map(|id| self.best.remove(id)).map(|shot| shot.because(Reason::Ended)).collect())
+        Ok(self.1.end(ended))
     }
 
-    fn flush(&mut self) -> Result<Vec<Shot>, GuestError> {
-        Ok(std::mem::take(&mut self.best).into_values().map(|shot| shot.because(Reason::Flushed)).collect())
-    }
-
-    fn save(&mut self) -> Result<((), Vec<Shot>), GuestError> {
-        Ok(((), std::mem::take(&mut self.best).into_values().collect()))
-    }
-
-    fn restore(&mut self, _state: Option<()>, shots: Vec<Shot>) -> Result<(), GuestError> {
-        self.best = shots.into_iter().map(|shot| (shot.track_id, shot)).collect();
-        Ok(())
+    /// What is flushed when the camera stops, and travels over a swap.
+    fn held(&mut self) -> Option<&mut HeldShots> {
+        Some(&mut self.1)
     }
 }
 
 facestream_guest::export_scorer!(SteadyShot);
-
 #[cfg(test)]
 mod tests;
