@@ -18,18 +18,6 @@ pub enum BuildError {
         /// Packages of Debian's that are not there.
         missing: String,
     },
-    /// A program that is needed is not installed.
-    #[error("{program} is not installed (looked in {looked}). Run `{install}` in {}", dir.display())]
-    NoProgram {
-        /// Its name.
-        program: &'static str,
-        /// Where it was looked for.
-        looked: String,
-        /// The command that brings it.
-        install: String,
-        /// Where to run that.
-        dir: PathBuf,
-    },
     /// A program could not be started.
     #[error("could not start {program}: {source}")]
     Start {

@@ -1,4 +1,4 @@
-//! Builds guests: sources in Rust, Python or JavaScript to a WebAssembly component.
+//! Builds guests: sources in Rust to a WebAssembly component.
 //!
 //! Owns the choice of toolchain, the calls of other people's compilers, and the step from module to component; both
 //! `facestream guest build` and `cargo xtask guests` are made of it. Must build on a machine with nothing but Rust (it is
@@ -10,7 +10,6 @@ mod cargo;
 mod component;
 mod error;
 mod project;
-mod scripts;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -50,8 +49,11 @@ pub struct Built {
 pub fn build(project: &Project, release: bool) -> Result<Built, BuildError> {
     match project.language {
         Language::Rust => rust(&project.dir, release),
-        Language::Python => scripts::python(project),
-        Language::JavaScript => scripts::javascript(project),
+        Language::Python | Language::JavaScript => Err(BuildError::project(
+            &project.dir,
+            "guests in Python and JavaScript are not built by this command; make the component with componentize-py or \
+             jco, then `facestream guest test` it",
+        )),
     }
 }
 

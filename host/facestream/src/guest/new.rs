@@ -45,11 +45,11 @@ pub enum World {
 /// Languages with a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lang {
-    /// With the SDK: the fastest, some 100 KB
+    /// With the SDK
     Rust,
-    /// By componentize-py: some 40 MB
+    /// Not offered yet
     Python,
-    /// By jco: some 12 MB
+    /// Not offered yet
     Js,
 }
 
@@ -69,10 +69,15 @@ impl World {
 /// When the name is not one, the folder is there already, or a file cannot be written.
 pub fn run(args: &NewArgs) -> anyhow::Result<ExitCode> {
     check_name(&args.name)?;
-    ensure!(args.sdk.is_none() || args.lang == Lang::Rust, "--sdk is for guests in Rust");
+    ensure!(
+        args.lang == Lang::Rust,
+        "there is no template for Python or JavaScript yet: use `--lang rust`. Any tool that makes a component of the \
+         world `{}` in wit/ will do; `facestream guest test` says whether the host takes it",
+        args.world.as_str()
+    );
     let sdk = args.sdk.as_deref().map(checked_sdk).transpose()?;
     let dir = args.path.join(&args.name);
-    let files = templates::files(&args.name, args.world, args.lang, sdk.as_deref())?;
+    let files = templates::files(&args.name, args.world, sdk.as_deref())?;
     // `create_dir` fails where something is, so that nothing is ever written over.
     std::fs::create_dir_all(&args.path).with_context(|| format!("cannot make {}", args.path.display()))?;
     if let Err(e) = std::fs::create_dir(&dir) {
@@ -82,19 +87,19 @@ pub fn run(args: &NewArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for file in &files {
-        write(&dir, &file.path, &file.text, file.program)?;
+        write(&dir, &file.path, &file.text)?;
     }
     let world = args.world.as_str();
     println!("{}: a {world}, {} files. Next:\n", dir.display(), files.len());
     println!("    cd {}", dir.display());
-    for line in templates::next(&args.name, args.world, args.lang) {
+    for line in templates::next(&args.name) {
         println!("    {line}");
     }
     println!("\nREADME.md there has the rest: how to try it on a video, and how to put it on a running camera.");
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name that is a crate, a Python project, an npm package and a guest of the store at once.
+/// A name that is a crate and a guest of the store at once.
 fn check_name(name: &str) -> anyhow::Result<()> {
     // Cargo refuses these as names of packages, or Rust as names of crates.
     const TAKEN: &[&str] = &[
@@ -179,18 +184,13 @@ fn checked_sdk(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-fn write(dir: &Path, path: &str, text: &str, program: bool) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
+fn write(dir: &Path, path: &str, text: &str) -> anyhow::Result<()> {
     let path = dir.join(path);
     let told = || format!("cannot write {}", path.display());
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).with_context(told)?;
     }
-    std::fs::write(&path, text).with_context(told)?;
-    if program {
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).with_context(told)?;
-    }
-    Ok(())
+    std::fs::write(&path, text).with_context(told)
 }
 
 #[cfg(test)]
@@ -227,22 +227,30 @@ mod tests {
     #[test]
     fn every_template_is_filled_in() {
         let dir = tempfile::tempdir().unwrap();
-        for (n, lang) in [Lang::Rust, Lang::Python, Lang::Js].into_iter().enumerate() {
-            for world in [World::Tracker, World::Scorer, World::Formatter] {
-                let name = format!("guest-{}-{}", ["r", "p", "j"][n], world.as_str());
-                new(dir.path(), &name, world, lang).unwrap();
-                let folder = dir.path().join(&name);
-                let project = facestream_guest_build::Project::read(&folder).unwrap();
-                assert_eq!(project.name, name);
-                for file in ["README.md", ".gitignore", "wit/stages.wit", "wit/types.wit", "wit/pixels.wit"] {
-                    assert!(folder.join(file).is_file(), "{name}: {file}");
-                }
-                for file in templates::files(&name, world, lang, None).unwrap() {
-                    let ours = !file.path.starts_with("sdk/");
-                    assert!(!ours || !file.text.contains("{{"), "{name}: {} has a gap left", file.path);
-                }
+        for world in [World::Tracker, World::Scorer, World::Formatter] {
+            let name = format!("guest-{}", world.as_str());
+            new(dir.path(), &name, world, Lang::Rust).unwrap();
+            let folder = dir.path().join(&name);
+            let project = facestream_guest_build::Project::read(&folder).unwrap();
+            assert_eq!(project.name, name);
+            for file in ["README.md", ".gitignore", "wit/stages.wit", "wit/types.wit", "wit/pixels.wit"] {
+                assert!(folder.join(file).is_file(), "{name}: {file}");
+            }
+            for file in templates::files(&name, world, None).unwrap() {
+                let ours = !file.path.starts_with("sdk/");
+                assert!(!ours || !file.text.contains("{{"), "{name}: {} has a gap left", file.path);
             }
         }
+    }
+
+    #[test]
+    fn a_language_without_a_template_is_refused_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        for lang in [Lang::Python, Lang::Js] {
+            let error = new(dir.path(), "porch", World::Scorer, lang).unwrap_err();
+            assert!(error.to_string().contains("--lang rust"), "{error}");
+        }
+        assert!(!dir.path().join("porch").exists());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! The book of a camera: what a rollback goes to, what comes of probation, what is written down.
+
 use facestream_core::camera::Transport;
 use facestream_core::guest::{GuestRef, GuestsSpec};
 use facestream_core::{CameraId, SourceUrl};

@@ -25,7 +25,7 @@ pub(super) fn contract() -> Vec<File> {
 /// `sdk/` of the new folder. The SDK lies two folders down, because it looks for the contract in `../../wit`.
 pub(super) fn sources() -> anyhow::Result<Vec<File>> {
     let mut files = texts(&SOURCES, "sdk/facestream-guest/src");
-    let text = |path: &str, text: String| File { path: path.to_owned(), text, program: false };
+    let text = |path: &str, text: String| File { path: path.to_owned(), text };
     files.push(text("sdk/facestream-guest/Cargo.toml", manifest()?));
     files.push(text("sdk/README.md", GUIDE.to_owned()));
     Ok(files)
@@ -39,7 +39,7 @@ fn texts(dir: &Dir<'_>, to: &str) -> Vec<File> {
         for file in folder.files() {
             if let Some(text) = file.contents_utf8() {
                 let path = format!("{to}/{}", file.path().display());
-                files.push(File { path, text: text.to_owned(), program: false });
+                files.push(File { path, text: text.to_owned() });
             }
         }
     }

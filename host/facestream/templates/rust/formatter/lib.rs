@@ -29,12 +29,12 @@ struct Body<'a> {
     seconds_in_sight: f64,
 }
 
-pub struct Guest {
+pub struct Mine {
     topic: String,
     camera_id: String,
 }
 
-impl Formatter for Guest {
+impl Formatter for Mine {
     type Config = Config;
     type State = ();
     const SCHEMA: &'static str = "{{name}}/1";
@@ -57,7 +57,7 @@ impl Formatter for Guest {
     }
 }
 
-facestream_guest::export_formatter!(Guest);
+facestream_guest::export_formatter!(Mine);
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn who_has_left_is_told_with_the_time_in_sight() {
-    let mut formatter = FormatterRunner::<Guest>::new();
+    let mut formatter = FormatterRunner::<Mine>::new();
     assert_eq!(formatter.configure(&camera("")).unwrap(), Interest::ENDINGS);
     let (info, face) = (frame(0, 0), detection(0.0, 0.0, 10.0, 10.0, 0.9));
     let left = Track { last_seen: 2_500_000_000, ..track(7, &info, &face, 0) };
@@ -19,6 +19,6 @@ fn who_has_left_is_told_with_the_time_in_sight() {
 
 #[test]
 fn an_empty_topic_is_refused() {
-    let error = FormatterRunner::<Guest>::new().configure(&camera(r#"{"topic": ""}"#)).unwrap_err();
+    let error = FormatterRunner::<Mine>::new().configure(&camera(r#"{"topic": ""}"#)).unwrap_err();
     assert!(error.message().contains("topic"), "{}", error.message());
 }

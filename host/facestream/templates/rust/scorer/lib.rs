@@ -23,7 +23,7 @@ impl Settings for Config {
     }
 }
 
-pub struct Guest {
+pub struct Mine {
     config: Config,
     best: HeldShots,
 }
@@ -33,7 +33,7 @@ fn worth(face: &Detection, quality: Quality) -> f32 {
     face.confidence * quality.sharpness * face.bbox.area().max(0.0).sqrt()
 }
 
-impl Scorer for Guest {
+impl Scorer for Mine {
     type Config = Config;
     type State = ();
     const SCHEMA: &'static str = "{{name}}/1";
@@ -73,7 +73,7 @@ impl Scorer for Guest {
     }
 }
 
-facestream_guest::export_scorer!(Guest);
+facestream_guest::export_scorer!(Mine);
 
 #[cfg(test)]
 mod tests;

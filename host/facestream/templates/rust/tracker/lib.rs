@@ -29,13 +29,13 @@ impl Settings for Config {
     }
 }
 
-pub struct Guest {
+pub struct Mine {
     config: Config,
     tracks: Vec<Track>,
     next_id: u64,
 }
 
-impl Guest {
+impl Mine {
     /// Pairs of track and detection, best overlap first, each of both at most once.
     fn pairs(&self, detections: &[Detection]) -> Vec<(usize, usize)> {
         let mut all: Vec<(f32, usize, usize)> = Vec::new();
@@ -58,7 +58,7 @@ impl Guest {
     }
 }
 
-impl Tracker for Guest {
+impl Tracker for Mine {
     type Config = Config;
     type State = (Vec<Track>, u64);
     const SCHEMA: &'static str = "{{name}}/1";
@@ -132,7 +132,7 @@ impl Tracker for Guest {
     }
 }
 
-facestream_guest::export_tracker!(Guest);
+facestream_guest::export_tracker!(Mine);
 
 #[cfg(test)]
 mod tests;

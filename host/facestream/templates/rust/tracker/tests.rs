@@ -6,12 +6,12 @@ use facestream_guest::{TrackerRunner, Update};
 use super::*;
 
 /// One frame at a number of milliseconds, with faces at these places.
-fn see(tracker: &mut TrackerRunner<Guest>, at_ms: u64, places: &[f32]) -> Update {
+fn see(tracker: &mut TrackerRunner<Mine>, at_ms: u64, places: &[f32]) -> Update {
     let faces: Vec<Detection> = places.iter().map(|x| detection(*x, 100.0, 80.0, 100.0, 0.9)).collect();
     tracker.advance(&frame(at_ms / 40, at_ms), &faces, None).unwrap()
 }
 
-fn started() -> TrackerRunner<Guest> {
+fn started() -> TrackerRunner<Mine> {
     let mut tracker = TrackerRunner::new();
     tracker.configure(&camera("")).unwrap();
     tracker
