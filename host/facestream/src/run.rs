@@ -74,6 +74,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     ensure!(streams > 0 || args.seconds.is_none(), "--seconds is for streams; files are analysed to their end");
     ensure!(args.mot.is_none() || args.inputs.len() == 1, "--mot takes one input: its rows do not name a file");
 
+    // There is nowhere to write a recording, and nobody who asks.
+    config.guests.recorder.seconds = 0;
     let (store, engine) = parts::guest_store(&config.guests, None)?;
     let guests = GuestsSpec {
         tracker: slot(SlotKind::Tracker, &args.tracker, &args.tracker_config)?,

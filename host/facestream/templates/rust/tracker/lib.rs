@@ -92,7 +92,10 @@ impl Tracker for Mine {
             (track.last_seen, track.phase) = (frame.timestamp, TrackPhase::Confirmed);
         }
         let buffer = self.config.track_buffer_ms.saturating_mul(1_000_000);
-        let over = |t: &Track| frame.timestamp.saturating_sub(t.last_seen) > buffer;
+        // What lies far outside of the picture does not come back; a damaged state may say that it is there.
+        let limit = 2.0 * frame.width.max(frame.height) as f32;
+        let far = |b: &Rect| [b.x, b.y, b.width, b.height].iter().any(|v| v.abs() > limit);
+        let over = |t: &Track| frame.timestamp.saturating_sub(t.last_seen) > buffer || far(&t.bbox);
         let ended = self.tracks.iter().filter(|t| over(t)).map(|t| t.id).collect();
         self.tracks.retain(|t| !over(t));
         for (d, detection) in detections.iter().enumerate().filter(|(d, _)| begins[*d]) {
@@ -121,6 +124,13 @@ impl Tracker for Mine {
     }
 
     fn load(&mut self, (tracks, next_id): Self::State) -> Result<(), GuestError> {
+        let sound = |t: &Track| {
+            let numbers = [t.velocity.x, t.velocity.y, t.confidence];
+            t.bbox.is_valid() && numbers.iter().all(|v| v.is_finite()) && t.id < next_id
+        };
+        if !tracks.iter().all(sound) {
+            return Err(GuestError::UnsupportedSnapshot("a track has impossible numbers".to_owned()));
+        }
         (self.tracks, self.next_id) = (tracks, next_id);
         Ok(())
     }
