@@ -18,6 +18,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: what is missing is a failure, and helpers are not seen as tests")]
 
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -477,7 +478,8 @@ fn a_full_disk_is_shown_and_what_was_accepted_is_written_when_there_is_room() {
         Err(why) => return skip(TEST, &why),
     };
     let folder = home.path().join("data/messages");
-    std::fs::create_dir_all(&folder).unwrap();
+    // As the host makes it: one that holds things and is open to others would be refused.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
     let disk = match Disk::mount(&folder) {
         Ok(disk) => disk,
         Err(why) => return skip(TEST, &format!("cannot mount a tmpfs: {why}")),

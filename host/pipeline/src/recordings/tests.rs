@@ -81,7 +81,7 @@ fn a_name_never_leaves_the_folder() {
 
 #[test]
 fn the_oldest_of_whoever_has_most_makes_room() {
-    let Rig { clock, recordings, .. } = rig(4);
+    let Rig { dir: _dir, clock, recordings } = rig(4);
     let write = |camera: &str| {
         clock.advance(std::time::Duration::from_millis(5));
         recordings.write(&recording(camera, failure())).unwrap()
@@ -97,7 +97,7 @@ fn the_oldest_of_whoever_has_most_makes_room() {
 
 #[test]
 fn a_guest_that_fails_all_the_time_is_recorded_now_and_then() {
-    let Rig { clock, recordings, .. } = rig(100);
+    let Rig { dir: _dir, clock, recordings } = rig(100);
     for second in 0..25 {
         recordings.submit(recording("a", failure()));
         if second == 0 {
