@@ -227,11 +227,10 @@ fn botsort_follows_everybody_before_a_shaking_camera_when_its_motion_is_estimate
     println!("on: {} switches, {} missed, {:?}", on.switches(), on.missed, on.ids);
     assert_eq!((on.switches(), on.missed), (0, 0), "with the camera's motion: {on:?}");
     assert_eq!(on.ids.values().flatten().collect::<BTreeSet<_>>().len(), 5, "five people, five ids: {on:?}");
-    assert_eq!((off.switches(), off.missed), (OFF.0, OFF.1), "without: {off:?}");
+    // 320 and 192 here; last digits of scores differ between processors, so not to the last one. It shows that the clip
+    // shakes enough to need what is tested.
+    assert!(off.switches() > 100 && off.missed > 50, "without: {off:?}");
 }
-
-/// Switches of ids and faces missed without the camera's motion.
-const OFF: (usize, usize) = (0, 0);
 
 #[test]
 fn a_camera_that_stands_still_gives_the_same_bytes_with_and_without() {
