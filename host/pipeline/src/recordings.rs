@@ -3,8 +3,8 @@
 //! Owns names, bounds and what is counted. Must not decide when something is recorded or what is in it: the stage and
 //! `facestream_guest_host::record` do.
 //!
-//! Queue: at most [`WAITING`] recordings wait for the disk; one more is dropped and counted `queue-full`. A guest that
-//! fails all the time is recorded once in [`OFTEN_NS`]; the others are counted `too-often`. When there are too many files
+//! Queue: at most 8 recordings wait for the disk; one more is dropped and counted `queue-full`. A guest that
+//! fails all the time is recorded once in 10 s; the others are counted `too-often`. When there are too many files
 //! or bytes the oldest goes, of the slot that has most, so that one bad guest does not push out what others left.
 
 use std::collections::{BTreeMap, HashMap};
