@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use facestream_core::event::Event;
-use facestream_core::guest::{GuestsSpec, SlotChange, SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{GuestsSpec, SlotChange, SlotKind, SlotRequest, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId};
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
@@ -133,18 +133,6 @@ pub trait Control: Trials + Send + Sync + 'static {
 
     /// Numbers for `/metrics` beyond those of cameras, guests and sinks (batcher, engine, process).
     fn metrics(&self) -> Vec<MetricFamily>;
-}
-
-/// What is asked of a slot.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SlotRequest {
-    /// What it is to run.
-    pub wanted: SlotSpec,
-    /// For so many frames the guest before is kept, to come back when the new one fails; the host's own number when left
-    /// out.
-    pub probation_frames: Option<u32>,
-    /// Name of the token that asks.
-    pub who: String,
 }
 
 /// A camera that is wanted now.

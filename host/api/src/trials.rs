@@ -1,14 +1,14 @@
 //! The part of the seam that looks at guests without changing them: recordings, dry runs, candidates, explanations.
 //!
-//! Owns the trait [`Trials`] and its values. Reports are JSON as the guest host makes them: the API passes them on and must
+//! Owns the trait [`Trials`]. Reports are JSON as the guest host makes them: the API passes them on and must
 //! not know what is in them.
 
 use bytes::Bytes;
 use facestream_core::CameraId;
-use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{RecordingFile, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use serde_json::Value;
 
-use crate::control::{Answer, SlotRequest};
+use crate::control::Answer;
 
 /// What the API asks of the host about guests that are tried and calls that are kept.
 pub trait Trials: Send + Sync + 'static {
@@ -23,7 +23,7 @@ pub trait Trials: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Internal` when the folder cannot be read.
-    fn recordings(&self) -> Answer<'_, Vec<RecordingInfo>>;
+    fn recordings(&self) -> Answer<'_, Vec<RecordingFile>>;
 
     /// The bytes of one.
     ///
@@ -78,34 +78,4 @@ pub trait Trials: Send + Sync + 'static {
     /// # Errors
     /// `Invalid` when the id is none, `UnknownCamera`, `NotKept`.
     fn explain<'a>(&'a self, message: &'a str) -> Answer<'a, Value>;
-}
-
-/// A recording on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordingInfo {
-    /// Name of the file.
-    pub name: String,
-    /// Whose guest.
-    pub camera: String,
-    /// Which slot.
-    pub slot: SlotKind,
-    /// `failure`, `swap` or `demand`.
-    pub reason: String,
-    /// Milliseconds since the Unix epoch.
-    pub written_unix_ms: u64,
-    /// Size of the file.
-    pub bytes: u64,
-}
-
-/// A recording that was just written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RecordingWritten {
-    /// The file.
-    pub file: RecordingInfo,
-    /// Calls of the guest in it.
-    pub calls: u64,
-    /// Different frames in it.
-    pub frames: u64,
-    /// From the first of them to the last, seconds of the frame clock.
-    pub seconds: f64,
 }

@@ -5,6 +5,7 @@
 
 mod history;
 mod limits;
+mod recording;
 mod status;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use history::{ChangeKind, ChangeOutcome, GuestRef, SlotChange};
 pub use limits::Limits;
+pub use recording::{RecordingFile, RecordingWritten};
 pub use status::{BudgetUse, ProbationStatus, SlotStatus, SwapCounts, SwapReport};
 
 /// The three places of a camera that a guest can fill.
@@ -84,6 +86,18 @@ pub struct SlotSpec {
     /// What happens when the guest keeps failing.
     #[serde(default, skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
+}
+
+/// What is asked of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotRequest {
+    /// What it is to run.
+    pub wanted: SlotSpec,
+    /// For so many frames the guest before is kept, to come back when the new one fails; the host's own number when left
+    /// out.
+    pub probation_frames: Option<u32>,
+    /// Name of the token that asks.
+    pub who: String,
 }
 
 /// What happens to a slot whose guest fails again and again. A single failure is always answered by a fresh instance.

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use facestream_api::AuditEntry;
 use facestream_api::control::{
     Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, FieldProblem, GuestAdded, GuestInfo, GuestUpload,
-    MetricFamily, ModelInfo, SinkStatus, SlotRequest, Started,
+    MetricFamily, ModelInfo, SinkStatus, Started,
 };
 use facestream_core::event::Event;
-use facestream_core::guest::{SlotChange, SlotKind, SwapReport};
+use facestream_core::guest::{SlotChange, SlotKind, SlotRequest, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
 use facestream_guest_host::{GuestStore, StoreError, StoredGuest};
 use facestream_infer::InferError;
@@ -179,9 +179,7 @@ impl Control for Host {
 
     fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        let SlotRequest { wanted, probation_frames, who } = change;
-        let request = facestream_pipeline::supervisor::SlotRequest { wanted, probation_frames, who };
-        Box::pin(blocking(move || supervisor.swap(&camera, slot, &request).map_err(swap_error)))
+        Box::pin(blocking(move || supervisor.swap(&camera, slot, &change).map_err(swap_error)))
     }
 
     fn roll_back<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, who: &'a str) -> Answer<'a, SwapReport> {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError};
 use facestream_core::Clock;
-use facestream_core::guest::SlotKind;
+use facestream_core::guest::{RecordingFile, SlotKind};
 use facestream_guest_host::RecorderConfig;
 use facestream_guest_host::record::{BundleError, Manifest, Reason, Recording};
 
@@ -25,23 +25,6 @@ const WAITING: usize = 8;
 /// One recording of a slot that was not asked for in this time.
 const OFTEN_NS: u64 = 10_000_000_000;
 const SUFFIX: &str = ".zip";
-
-/// A recording on disk, as its name tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordingFile {
-    /// Name of the file.
-    pub name: String,
-    /// Whose guest.
-    pub camera: String,
-    /// Which slot.
-    pub slot: SlotKind,
-    /// `failure`, `swap` or `demand`.
-    pub reason: String,
-    /// Milliseconds since the Unix epoch.
-    pub written_unix_ms: u64,
-    /// Size of the file.
-    pub bytes: u64,
-}
 
 /// Why a recording was not written or found.
 #[derive(Debug, thiserror::Error)]

@@ -27,8 +27,8 @@ use crate::recordings::Recordings;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
-pub use slots::{SlotRequest, SwapFailure};
-pub use trials::{MAX_CANDIDATES, Recorded, TrialFailure};
+pub use slots::SwapFailure;
+pub use trials::{MAX_CANDIDATES, TrialFailure};
 
 /// Why a camera was not started.
 #[derive(Debug, thiserror::Error)]

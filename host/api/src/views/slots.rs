@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use facestream_core::guest::{
-    BudgetUse, GuestRef, Limits, OnFailure, ProbationStatus, SlotChange, SlotSpec, SlotStatus, SwapCounts, SwapReport,
+    BudgetUse, GuestRef, Limits, OnFailure, ProbationStatus, SlotChange, SlotRequest, SlotSpec, SlotStatus, SwapCounts,
+    SwapReport,
 };
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -13,7 +14,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::control::{FieldProblem, SlotRequest};
+use crate::control::FieldProblem;
 use crate::problem::Problem;
 
 /// Why a text is no reference to a guest.
@@ -46,40 +47,7 @@ macro_rules! limits {
     };
 }
 
-limits! {
-    /// Processor time of one call, milliseconds.
-    deadline_ms: u32,
-    /// Time on the wall of one call, milliseconds.
-    wall_deadline_ms: u32,
-    /// Time that instantiation and the first `configure` may take, milliseconds.
-    start_deadline_ms: u32,
-    /// Memories and tables of an instance together, bytes.
-    max_memory_bytes: u64,
-    /// Pictures that an instance holds as crops, bytes.
-    max_crop_bytes: u64,
-    /// Log lines a second that are written.
-    max_log_lines_per_s: u32,
-    /// One log line, bytes.
-    max_log_line_bytes: u32,
-    /// Live tracks of a tracker.
-    max_tracks: u32,
-    /// Shots of one call of a scorer.
-    max_shots: u32,
-    /// Messages of one call of a formatter.
-    max_messages: u32,
-    /// Payload of one message, bytes.
-    max_message_bytes: u32,
-    /// Saved state, bytes.
-    max_state_bytes: u32,
-    /// Processor time of all calls of a second, milliseconds.
-    max_cpu_ms_per_s: u32,
-    /// Calls of the host's functions in a second.
-    max_host_calls_per_s: u32,
-    /// Log text handed over in a second, bytes.
-    max_log_bytes_per_s: u32,
-    /// Pictures asked for in a second, bytes.
-    max_crop_bytes_per_s: u64,
-}
+facestream_core::for_each_limit!(limits);
 
 /// What happens to a slot whose guest fails again and again.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
@@ -116,7 +84,7 @@ impl From<OnFailure> for OnFailureView {
 }
 
 /// A guest with its settings.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GuestWithConfig {
     /// `name`, `name@version` or `sha256:<hex>` of a guest in the store.
@@ -138,7 +106,7 @@ pub(crate) struct GuestWithConfig {
 pub(crate) struct GuestChoice(GuestWithConfig);
 
 /// What a slot is to run from now on.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SwapWithConfig {
     /// `name`, `name@version` or `sha256:<hex>` of a guest in the store.
@@ -231,7 +199,7 @@ impl SwapRequest {
 /// A JSON string that is a guest's name, or an object that says more. By hand: `serde(untagged)` would answer every
 /// mistake with "did not match any variant".
 macro_rules! name_or_object {
-    ($type:ident, $object:ident { $($field:ident: $default:expr),+ }, $says:literal, $about:literal) => {
+    ($type:ident, $object:ident, $says:literal, $about:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Choice;
@@ -241,7 +209,7 @@ macro_rules! name_or_object {
                         f.write_str($says)
                     }
                     fn visit_str<E>(self, name: &str) -> Result<$type, E> {
-                        Ok($type($object { guest: name.to_owned(), $($field: $default),+ }))
+                        Ok($type($object { guest: name.to_owned(), ..$object::default() }))
                     }
                     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
                         $object::deserialize(MapAccessDeserializer::new(map)).map($type)
@@ -276,19 +244,13 @@ macro_rules! name_or_object {
 
 name_or_object!(
     GuestChoice,
-    GuestWithConfig { config: None, limits: LimitsView::default(), on_failure: OnFailureView::default() },
+    GuestWithConfig,
     "the name of a guest, or {\"guest\": name, \"config\": {…}}",
     "A guest, with or without settings."
 );
 name_or_object!(
     SwapRequest,
-    SwapWithConfig {
-        config: None,
-        limits: LimitsView::default(),
-        on_failure: OnFailureView::default(),
-        probation_frames: None,
-        dry_run: false
-    },
+    SwapWithConfig,
     "the name of a guest, or {\"guest\": name, \"config\": {…}, \"probation_frames\": 50}",
     "What a slot is to run from now on: a guest, with or without settings."
 );

@@ -1,11 +1,11 @@
 //! Answers about guests that are tried and calls that are kept.
 
+use facestream_core::guest::{RecordingFile, RecordingWritten};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::slots::SwapView;
-use crate::trials::{RecordingInfo, RecordingWritten};
 
 /// How much to record.
 #[derive(Deserialize, IntoParams)]
@@ -55,9 +55,9 @@ pub(crate) struct RecordingView {
     bytes: u64,
 }
 
-impl From<RecordingInfo> for RecordingView {
-    fn from(info: RecordingInfo) -> Self {
-        let RecordingInfo { name, camera, slot, reason, written_unix_ms, bytes } = info;
+impl From<RecordingFile> for RecordingView {
+    fn from(file: RecordingFile) -> Self {
+        let RecordingFile { name, camera, slot, reason, written_unix_ms, bytes } = file;
         Self { name, camera, slot: slot.as_str(), reason, written_unix_ms, bytes }
     }
 }

@@ -15,7 +15,7 @@ use facestream_api::control::*;
 use facestream_core::camera::{CameraState, CameraStatus};
 use facestream_core::event::Event;
 use facestream_core::guest::{
-    ChangeKind, ChangeOutcome, GuestRef, SlotChange, SlotKind, SlotSpec, SlotStatus, SwapReport,
+    ChangeKind, ChangeOutcome, GuestRef, SlotChange, SlotKind, SlotRequest, SlotSpec, SlotStatus, SwapReport,
 };
 use facestream_core::metrics::CameraMetrics;
 use facestream_core::{CameraId, CameraSpec};

@@ -7,15 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use facestream_api::Trials;
-use facestream_api::control::{
-    Answer, ControlError, FieldProblem, MetricFamily, MetricKind, MetricSample, SlotRequest,
-};
-use facestream_api::trials::{RecordingInfo, RecordingWritten};
+use facestream_api::control::{Answer, ControlError, FieldProblem, MetricFamily, MetricKind, MetricSample};
 use facestream_core::CameraId;
-use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{RecordingFile, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_guest_host::ExplainError;
-use facestream_pipeline::recordings::{RecordingFile, Recordings, RecordingsError};
-use facestream_pipeline::supervisor::{Recorded, TrialFailure};
+use facestream_pipeline::recordings::{Recordings, RecordingsError};
+use facestream_pipeline::supervisor::TrialFailure;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,18 +39,8 @@ fn file_error(error: RecordingsError) -> ControlError {
     }
 }
 
-fn info(file: RecordingFile) -> RecordingInfo {
-    let RecordingFile { name, camera, slot, reason, written_unix_ms, bytes } = file;
-    RecordingInfo { name, camera, slot, reason, written_unix_ms, bytes }
-}
-
 fn json(report: Result<impl Serialize, TrialFailure>) -> Result<Value, ControlError> {
     serde_json::to_value(report.map_err(trial_error)?).map_err(ControlError::internal)
-}
-
-/// A trial has no probation, and nobody who answers for it.
-fn trial(wanted: SlotSpec) -> facestream_pipeline::supervisor::SlotRequest {
-    facestream_pipeline::supervisor::SlotRequest { wanted, probation_frames: None, who: String::new() }
 }
 
 impl Trials for Host {
@@ -64,16 +51,12 @@ impl Trials for Host {
         seconds: Option<u32>,
     ) -> Answer<'a, RecordingWritten> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || {
-            let written = supervisor.record(&camera, slot, seconds).map_err(trial_error)?;
-            let Recorded { file, calls, frames, seconds } = written;
-            Ok(RecordingWritten { file: info(file), calls, frames, seconds })
-        }))
+        Box::pin(blocking(move || supervisor.record(&camera, slot, seconds).map_err(trial_error)))
     }
 
-    fn recordings(&self) -> Answer<'_, Vec<RecordingInfo>> {
+    fn recordings(&self) -> Answer<'_, Vec<RecordingFile>> {
         let recordings = Arc::clone(&self.supervisor.parts().recordings);
-        Box::pin(blocking(move || Ok(recordings.list().map_err(file_error)?.into_iter().map(info).collect())))
+        Box::pin(blocking(move || recordings.list().map_err(file_error)))
     }
 
     fn recording<'a>(&'a self, name: &'a str) -> Answer<'a, Bytes> {
@@ -88,12 +71,12 @@ impl Trials for Host {
 
     fn dry_run<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, Value> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || json(supervisor.dry_run(&camera, slot, &trial(change.wanted)))))
+        Box::pin(blocking(move || json(supervisor.dry_run(&camera, slot, &change.wanted))))
     }
 
     fn start_candidate<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, Value> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || json(supervisor.start_candidate(&camera, slot, &trial(wanted)))))
+        Box::pin(blocking(move || json(supervisor.start_candidate(&camera, slot, wanted))))
     }
 
     fn candidate<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, Value> {

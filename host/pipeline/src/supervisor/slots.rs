@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use facestream_core::CameraId;
 use facestream_core::guest::{
-    ChangeKind, ChangeOutcome, GuestRef, Limits, OnFailure, SlotChange, SlotKind, SlotSpec, SwapReport,
+    ChangeKind, ChangeOutcome, GuestRef, Limits, OnFailure, SlotChange, SlotKind, SlotRequest, SlotSpec, SwapReport,
 };
 use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
 
@@ -16,17 +16,6 @@ use crate::camera::RunningCamera;
 use crate::changes::Changing;
 use crate::lane::LaneError;
 use crate::wanted::WantedError;
-
-/// What is asked of a slot.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SlotRequest {
-    /// What it is to run.
-    pub wanted: SlotSpec,
-    /// For so many frames the guest before is kept; the host's own number when left out.
-    pub probation_frames: Option<u32>,
-    /// Name of the token that asks.
-    pub who: String,
-}
 
 /// Why a swap did not happen; what ran before still runs.
 #[derive(Debug, thiserror::Error)]

@@ -6,31 +6,18 @@
 use std::sync::Arc;
 
 use facestream_core::CameraId;
-use facestream_core::guest::{ChangeKind, SlotKind, SwapReport};
+use facestream_core::guest::{ChangeKind, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_guest_host::record::Reason;
 use facestream_guest_host::{DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, StoreError};
 
-use super::{SlotRequest, Supervisor, SwapFailure};
+use super::{Supervisor, SwapFailure};
 use crate::camera::RunningCamera;
 use crate::lane::LaneError;
-use crate::recordings::{RecordingFile, RecordingsError};
+use crate::recordings::RecordingsError;
 use crate::stage::{Candidate, Stage};
 
 /// Candidates that run beside guests at once, over all cameras: they share the guest threads with what is delivered.
 pub const MAX_CANDIDATES: usize = 16;
-
-/// What was recorded on demand.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// Where.
-    pub file: RecordingFile,
-    /// Calls in it.
-    pub calls: u64,
-    /// Different frames in it.
-    pub frames: u64,
-    /// From its first call to its last one, seconds of the frame clock.
-    pub seconds: f64,
-}
 
 /// Why nothing was tried or told; what runs was not touched.
 #[derive(Debug, thiserror::Error)]
@@ -88,30 +75,34 @@ impl Supervisor {
     ///
     /// # Errors
     /// `NothingKept`, and those of the lane and the disk.
-    pub fn record(&self, id: &CameraId, slot: SlotKind, seconds: Option<u32>) -> Result<Recorded, TrialFailure> {
+    pub fn record(
+        &self,
+        id: &CameraId,
+        slot: SlotKind,
+        seconds: Option<u32>,
+    ) -> Result<RecordingWritten, TrialFailure> {
         let camera = self.running(id)?;
         let recording = ask(&camera, move |stage| stage.guests.recording(slot, seconds, Reason::Demand))?;
         let recording = recording.ok_or_else(|| TrialFailure::NothingKept { camera: id.clone(), slot })?;
         let file = self.parts.recordings.write(&recording)?;
         let calls = recording.calls.len() as u64;
-        Ok(Recorded { file, calls, frames: recording.frames(), seconds: recording.seconds() })
+        Ok(RecordingWritten { file, calls, frames: recording.frames(), seconds: recording.seconds() })
     }
 
     /// Tells what a swap would do: the state and the last seconds are given to an instance that is thrown away.
     ///
     /// # Errors
     /// As [`Supervisor::swap`].
-    pub fn dry_run(&self, id: &CameraId, slot: SlotKind, request: &SlotRequest) -> Result<DryRunReport, TrialFailure> {
+    pub fn dry_run(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<DryRunReport, TrialFailure> {
         let camera = self.running(id)?;
-        let guest = self.candidate(request)?;
+        let guest = self.candidate(wanted)?;
         let input = ask(&camera, move |stage| {
             let mut out = Outcome::default();
             let input = stage.guests.dry_run_input(slot, &mut out);
             stage.hand_over(out);
             input
         })?;
-        let reference = request.wanted.guest.clone();
-        let report = camera.factory().dry_run(slot, guest, &input).map_err(|e| refused(&reference, &e))?;
+        let report = camera.factory().dry_run(slot, guest, &input).map_err(|e| refused(&wanted.guest, &e))?;
         if report.old_digest.is_empty() {
             let runs = camera.status().slots.into_iter().find(|s| s.slot == slot);
             return Ok(DryRunReport { old_digest: runs.map_or_else(String::new, |s| s.digest), ..report });
@@ -127,7 +118,7 @@ impl Supervisor {
         &self,
         id: &CameraId,
         slot: SlotKind,
-        request: &SlotRequest,
+        wanted: SlotSpec,
     ) -> Result<ShadowReport, TrialFailure> {
         let camera = self.running(id)?;
         // Two that come at the same time may both be let in: the bound is for orders of magnitude.
@@ -135,10 +126,8 @@ impl Supervisor {
         if elsewhere >= MAX_CANDIDATES {
             return Err(TrialFailure::TooMany);
         }
-        let guest = self.candidate(request)?;
-        let reference = &request.wanted.guest;
-        let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(reference, &e))?;
-        let wanted = request.wanted.clone();
+        let guest = self.candidate(&wanted)?;
+        let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(&wanted.guest, &e))?;
         Ok(ask(&camera, move |stage| stage.let_in(Candidate { wanted, shadow }))?)
     }
 
@@ -194,8 +183,7 @@ impl Supervisor {
         Ok(ask(&camera, move |stage| stage.guests.explain(&message))??)
     }
 
-    fn candidate(&self, request: &SlotRequest) -> Result<facestream_guest_host::SlotGuest, TrialFailure> {
-        let wanted = &request.wanted;
+    fn candidate(&self, wanted: &SlotSpec) -> Result<facestream_guest_host::SlotGuest, TrialFailure> {
         self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
         self.slot_guest(wanted).map_err(|error| {
             let unknown = matches!(error, StoreError::NotFound { .. });

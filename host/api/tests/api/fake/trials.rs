@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use facestream_api::control::*;
-use facestream_api::trials::{RecordingInfo, RecordingWritten, Trials};
+use facestream_api::trials::Trials;
 use facestream_core::CameraId;
-use facestream_core::guest::{SlotKind, SlotSpec, SwapReport};
+use facestream_core::guest::{RecordingFile, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::FakeControl;
 /// What the double keeps of trials.
 #[derive(Default)]
 pub struct Tried {
-    recordings: Vec<RecordingInfo>,
+    recordings: Vec<RecordingFile>,
     candidates: Vec<(CameraId, SlotKind, SlotSpec)>,
 }
 
@@ -49,14 +49,14 @@ impl Trials for FakeControl {
             }
             let (name, reason) = (format!("{camera}-{slot}-1700000000000-demand.zip"), "demand".to_owned());
             let (camera, written_unix_ms) = (camera.to_string(), 1_700_000_000_000);
-            let file = RecordingInfo { name, camera, slot, reason, written_unix_ms, bytes: 3 };
+            let file = RecordingFile { name, camera, slot, reason, written_unix_ms, bytes: 3 };
             self.tried.lock().unwrap().recordings.push(file.clone());
             Ok(RecordingWritten { file, calls: 251, frames: 250, seconds: seconds.map_or(9.96, f64::from) })
         }
         .boxed()
     }
 
-    fn recordings(&self) -> Answer<'_, Vec<RecordingInfo>> {
+    fn recordings(&self) -> Answer<'_, Vec<RecordingFile>> {
         async move { Ok(self.tried.lock().unwrap().recordings.clone()) }.boxed()
     }
 
