@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::book::SlotBook;
-use crate::lane::{GuestPool, Lane, WhenFull};
+use crate::lane::{GuestPool, Lane, LaneError, WhenFull};
 use crate::rate::Rate;
 use crate::snapshot::Latest;
 use crate::stage::Stage;
@@ -191,6 +191,20 @@ impl RunningCamera {
     #[must_use]
     pub fn lane(&self) -> &Arc<Lane<Stage>> {
         &self.lane
+    }
+
+    /// Puts a question to its stage between two frames and waits for the answer.
+    ///
+    /// # Errors
+    /// When the lane takes no more calls, or ends before this one.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Stage) -> T + Send + 'static,
+    ) -> Result<T, LaneError> {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        // The caller is gone only when it panicked.
+        self.lane.call(move |stage| drop(answer.send(question(stage))))?;
+        answered.recv().map_err(|_| LaneError::Closed)
     }
 
     /// Makes instances for its slots, on any thread.

@@ -1,7 +1,7 @@
 //! Owns all cameras: makes the running ones match the wanted ones.
 //!
-//! Changes of guests are in `supervisor::slots`. Must not speak HTTP. Loading models and guests takes time, so `start` and `swap` are to be called where blocking is
-//! allowed; reading status never blocks on a camera or a guest.
+//! Changes of guests are in `supervisor::slots`. Must not speak HTTP. Loading models and guests takes time, so `start` and
+//! `swap` are to be called where blocking is allowed; reading status never blocks on a camera or a guest.
 
 mod slots;
 mod trials;

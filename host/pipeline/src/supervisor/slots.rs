@@ -50,6 +50,22 @@ pub enum SwapFailure {
     Wanted(#[from] WantedError),
 }
 
+impl SwapFailure {
+    /// The guest was refused, or failed.
+    pub(super) fn refused(guest: &str, reason: String) -> Self {
+        Self::Guest { guest: guest.to_owned(), unknown: false, reason }
+    }
+
+    /// The store does not give it: for now, or because it has none or a bad one.
+    pub(super) fn of_store(guest: &str, error: &StoreError) -> Self {
+        if error.is_busy() {
+            return Self::Later(error.to_string());
+        }
+        let unknown = matches!(error, StoreError::NotFound { .. });
+        Self::Guest { guest: guest.to_owned(), unknown, reason: error.to_string() }
+    }
+}
+
 impl Supervisor {
     /// Makes a slot run what is asked for, between two frames. The guest that runs already takes new settings as it is,
     /// when it can; else an instance of its own takes over from it. Blocks while the guest loads.
@@ -96,17 +112,19 @@ impl Supervisor {
         let wanted = &request.wanted;
         self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
         let mut entry = self.entry(&camera, slot, request, kind);
-        let refused = |entry: SlotChange, unknown: bool, reason: String| {
-            let entry = SlotChange { outcome: ChangeOutcome::Refused, reason: Some(reason.clone()), ..entry };
+        let refused = |entry: SlotChange, failure: SwapFailure| {
+            let entry = SlotChange { outcome: ChangeOutcome::Refused, reason: Some(failure.to_string()), ..entry };
             camera.book().refused(slot, entry);
-            SwapFailure::Guest { guest: wanted.guest.clone(), unknown, reason }
+            failure
         };
+        let failed = |entry, error: SwapError| refused(entry, SwapFailure::refused(&wanted.guest, error.to_string()));
         let guest = match self.slot_guest(wanted) {
             Ok(guest) => guest,
-            Err(error) if error.is_busy() => return Err(SwapFailure::Later(error.to_string())),
             Err(error) => {
-                let unknown = matches!(error, StoreError::NotFound { .. });
-                return Err(refused(entry, unknown, error.to_string()));
+                return Err(match SwapFailure::of_store(&wanted.guest, &error) {
+                    later @ SwapFailure::Later(_) => later,
+                    failure => refused(entry, failure),
+                });
             }
         };
         entry.to.digest = guest.component.digest().to_string();
@@ -120,7 +138,7 @@ impl Supervisor {
                 }
                 // It does not take these settings while it runs, or is not there any more: an instance of its own.
                 Err(SwapError::Start { failure: GuestFailure::Refused(_) | GuestFailure::Instantiate(_), .. }) => {}
-                Err(error) => return Err(refused(entry, false, error.to_string())),
+                Err(error) => return Err(failed(entry, error)),
             }
             drop(changing);
         }
@@ -129,13 +147,12 @@ impl Supervisor {
         let frames = request.probation_frames.unwrap_or(self.parts.guest_config.probation_frames);
         let prepared = match camera.factory().prepare(slot, guest) {
             Ok(prepared) => prepared.on_probation_for(frames),
-            Err(error) => return Err(refused(entry, false, error.to_string())),
+            Err(error) => return Err(failed(entry, error)),
         };
         // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
         let _changing = self.changing_of(&camera)?;
-        let (answer, swapped) = crossbeam_channel::bounded(1);
         let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());
-        camera.lane().call(move |stage| {
+        let report = camera.ask(move |stage| {
             made.from = stage.guests.wanted(slot);
             stage.record_before_swap(slot);
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
@@ -147,14 +164,9 @@ impl Supervisor {
                 report
             });
             stage.publish_status();
-            // The caller is gone only when it panicked.
-            drop(answer.send(report));
+            report
         })?;
-        let report = match swapped.recv() {
-            Ok(Ok(report)) => report,
-            Ok(Err(error)) => return Err(refused(entry, false, error.to_string())),
-            Err(_) => return Err(SwapFailure::Lane(LaneError::Closed)),
-        };
+        let report = report.map_err(|error| failed(entry, error))?;
         self.remember(&camera)?;
         Ok(report)
     }
@@ -175,9 +187,8 @@ impl Supervisor {
                 SwapReport { slot, change, old_digest, new_digest, state: "private", pause_us: 0, probation_frames: 0 };
             return Ok(Ok(report));
         }
-        let (answer, changed) = crossbeam_channel::bounded(1);
         let (book, wanted) = (Arc::clone(camera.book()), wanted.clone());
-        camera.lane().call(move |stage| {
+        Ok(camera.ask(move |stage| {
             entry.from = stage.guests.wanted(slot);
             let report = stage.guests.reconfigure(slot, wanted.config.clone()).map(|(report, outcome)| {
                 entry.change = ChangeKind::Reconfigure;
@@ -188,9 +199,8 @@ impl Supervisor {
                 report
             });
             stage.publish_status();
-            drop(answer.send(report));
-        })?;
-        changed.recv().map_err(|_| SwapFailure::Lane(LaneError::Closed))
+            report
+        })?)
     }
 
     /// Whether settings are all that is to change, and the guest is there to take them.

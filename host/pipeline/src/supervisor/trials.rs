@@ -8,13 +8,15 @@ use std::sync::Arc;
 use facestream_core::CameraId;
 use facestream_core::guest::{ChangeKind, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_guest_host::record::Reason;
-use facestream_guest_host::{DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, StoreError};
+use facestream_guest_host::{
+    DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, SlotGuest, SwapError,
+};
 
 use super::{Supervisor, SwapFailure};
 use crate::camera::RunningCamera;
 use crate::lane::LaneError;
 use crate::recordings::RecordingsError;
-use crate::stage::{Candidate, Stage};
+use crate::stage::Candidate;
 
 /// Candidates that run beside guests at once, over all cameras: they share the guest threads with what is delivered.
 pub const MAX_CANDIDATES: usize = 16;
@@ -55,17 +57,6 @@ impl From<LaneError> for TrialFailure {
     }
 }
 
-/// Asks a camera's lane between two frames and waits for the answer.
-fn ask<T: Send + 'static>(
-    camera: &RunningCamera,
-    question: impl FnOnce(&mut Stage) -> T + Send + 'static,
-) -> Result<T, LaneError> {
-    let (answer, answered) = crossbeam_channel::bounded(1);
-    // The caller is gone only when it panicked.
-    camera.lane().call(move |stage| drop(answer.send(question(stage))))?;
-    answered.recv().map_err(|_| LaneError::Closed)
-}
-
 impl Supervisor {
     fn running(&self, id: &CameraId) -> Result<Arc<RunningCamera>, TrialFailure> {
         self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()).into())
@@ -82,7 +73,7 @@ impl Supervisor {
         seconds: Option<u32>,
     ) -> Result<RecordingWritten, TrialFailure> {
         let camera = self.running(id)?;
-        let recording = ask(&camera, move |stage| stage.guests.recording(slot, seconds, Reason::Demand))?;
+        let recording = camera.ask(move |stage| stage.guests.recording(slot, seconds, Reason::Demand))?;
         let recording = recording.ok_or_else(|| TrialFailure::NothingKept { camera: id.clone(), slot })?;
         let file = self.parts.recordings.write(&recording)?;
         let calls = recording.calls.len() as u64;
@@ -96,7 +87,7 @@ impl Supervisor {
     pub fn dry_run(&self, id: &CameraId, slot: SlotKind, wanted: &SlotSpec) -> Result<DryRunReport, TrialFailure> {
         let camera = self.running(id)?;
         let guest = self.candidate(wanted)?;
-        let input = ask(&camera, move |stage| {
+        let input = camera.ask(move |stage| {
             let mut out = Outcome::default();
             let input = stage.guests.dry_run_input(slot, &mut out);
             stage.hand_over(out);
@@ -128,7 +119,7 @@ impl Supervisor {
         }
         let guest = self.candidate(&wanted)?;
         let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(&wanted.guest, &e))?;
-        Ok(ask(&camera, move |stage| stage.let_in(Candidate { wanted, shadow }))?)
+        Ok(camera.ask(move |stage| stage.let_in(Candidate { wanted, shadow }))?)
     }
 
     /// How a candidate is doing.
@@ -137,7 +128,7 @@ impl Supervisor {
     /// `NoCandidate`.
     pub fn look_at_candidate(&self, id: &CameraId, slot: SlotKind) -> Result<ShadowReport, TrialFailure> {
         let camera = self.running(id)?;
-        let report = ask(&camera, move |stage| stage.candidate(slot).map(|c| c.shadow.report()))?;
+        let report = camera.ask(move |stage| stage.candidate(slot).map(|c| c.shadow.report()))?;
         report.ok_or(TrialFailure::NoCandidate(slot))
     }
 
@@ -147,7 +138,7 @@ impl Supervisor {
     /// `NoCandidate`.
     pub fn drop_candidate(&self, id: &CameraId, slot: SlotKind) -> Result<ShadowReport, TrialFailure> {
         let camera = self.running(id)?;
-        ask(&camera, move |stage| stage.turn_out(slot))?.ok_or(TrialFailure::NoCandidate(slot))
+        camera.ask(move |stage| stage.turn_out(slot))?.ok_or(TrialFailure::NoCandidate(slot))
     }
 
     /// Puts the candidate's guest into the slot as a swap does: a fresh instance takes over the state of the guest that
@@ -163,12 +154,12 @@ impl Supervisor {
         who: &str,
     ) -> Result<SwapReport, TrialFailure> {
         let camera = self.running(id)?;
-        let wanted = ask(&camera, move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
+        let wanted = camera.ask(move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
         let wanted = wanted.ok_or(TrialFailure::NoCandidate(slot))?;
         let request = SlotRequest { wanted, probation_frames, who: who.to_owned() };
         let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
         // It may have been dropped meanwhile, which is what is wanted.
-        ask(&camera, move |stage| drop(stage.turn_out(slot)))?;
+        camera.ask(move |stage| drop(stage.turn_out(slot)))?;
         Ok(report)
     }
 
@@ -180,18 +171,15 @@ impl Supervisor {
         let message: MessageRef = message.parse()?;
         let id = CameraId::new(&message.camera).map_err(|_| ExplainError::NoId(message.camera.clone()))?;
         let camera = self.running(&id)?;
-        Ok(ask(&camera, move |stage| stage.guests.explain(&message))??)
+        Ok(camera.ask(move |stage| stage.guests.explain(&message))??)
     }
 
-    fn candidate(&self, wanted: &SlotSpec) -> Result<facestream_guest_host::SlotGuest, TrialFailure> {
+    fn candidate(&self, wanted: &SlotSpec) -> Result<SlotGuest, TrialFailure> {
         self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
-        self.slot_guest(wanted).map_err(|error| {
-            let unknown = matches!(error, StoreError::NotFound { .. });
-            SwapFailure::Guest { guest: wanted.guest.clone(), unknown, reason: error.to_string() }.into()
-        })
+        self.slot_guest(wanted).map_err(|error| SwapFailure::of_store(&wanted.guest, &error).into())
     }
 }
 
-fn refused(guest: &str, error: &facestream_guest_host::SwapError) -> TrialFailure {
-    SwapFailure::Guest { guest: guest.to_owned(), unknown: false, reason: error.to_string() }.into()
+fn refused(guest: &str, error: &SwapError) -> TrialFailure {
+    SwapFailure::refused(guest, error.to_string()).into()
 }
