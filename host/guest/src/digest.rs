@@ -19,15 +19,7 @@ impl Digest {
     /// From `sha256:<64 hex digits>`; upper and lower case alike.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("sha256:")?;
-        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut out = [0; 32];
-        for (i, byte) in out.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok()?;
-        }
-        Some(Self(out))
+        unhex(text.strip_prefix("sha256:")?).map(Self)
     }
 
     /// The 64 digits alone: a file name.
@@ -51,6 +43,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The bytes of twice as many hexadecimal digits, upper and lower case alike; `None` when they are none.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut out = [0; N];
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some(out)
 }
 
 impl fmt::Display for Digest {

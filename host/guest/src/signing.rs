@@ -7,7 +7,7 @@
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use crate::digest::{Digest, hex};
+use crate::digest::{Digest, hex, unhex};
 
 const PREFIX: &str = "ed25519:";
 const SECRET_PREFIX: &str = "ed25519-secret:";
@@ -110,17 +110,6 @@ impl std::fmt::Display for GuestSignature {
 /// What is signed. Names and versions hold no line break (`store` says what they may hold).
 fn statement(name: &str, version: &str, digest: &Digest) -> Vec<u8> {
     format!("facestream guest 1\n{name}\n{version}\n{digest}\n").into_bytes()
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut out = [0; N];
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Guests on disk: content-addressed components, names and versions beside them, the built-in ones.
 //!
-//! Owns `<dir>/sha256/<hex>.wasm`, their signatures (`<hex>.sig`) and `<dir>/index.json`, and that each digest is compiled once and shared. Must not know
-//! cameras. A component enters only after it was inspected, compiled and linked: what is in the store runs here.
+//! Owns `<dir>/sha256/<hex>.wasm`, their signatures (`<hex>.sig`) and `<dir>/index.json`, and that each digest is compiled
+//! once and shared. Must not know cameras. A component enters only after it was inspected, compiled and linked: what is in the store runs here.
 
 mod trust;
 
@@ -204,16 +204,9 @@ impl GuestStore {
             }
             Loaded::No => {}
         }
-        let path = match self.builtin.iter().find(|(g, _)| g.info.digest == digest) {
-            Some((_, path)) => path.clone(),
-            None => self.blob(&digest),
-        };
-        let bytes = fs::read(&path).map_err(at("reading", &path))?;
-        if Digest::of(&bytes) != digest {
-            return Err(StoreError::DigestMismatch { path });
-        }
+        let bytes = self.read(&digest)?;
         let component = GuestComponent::load(&self.engine, &bytes)
-            .map_err(|error| StoreError::Load { guest: format!("{}@{}", guest.name, guest.version), error })?;
+            .map_err(|error| StoreError::Load { guest: guest.label(), error })?;
         *entry = if guest.builtin {
             Loaded::Kept(Arc::clone(&component))
         } else {
@@ -227,11 +220,14 @@ impl GuestStore {
     /// # Errors
     /// As [`Self::resolve`]; `DigestMismatch`; `Io`.
     pub fn bytes(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
-        let guest = self.resolve(reference)?;
-        let builtin = self.builtin.iter().find(|(g, _)| *g == guest).map(|(_, path)| path.clone());
-        let path = builtin.unwrap_or_else(|| self.blob(&guest.info.digest));
+        self.read(&self.resolve(reference)?.info.digest)
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let builtin = self.builtin.iter().find(|(g, _)| g.info.digest == *digest).map(|(_, path)| path.clone());
+        let path = builtin.unwrap_or_else(|| self.blob(digest));
         let bytes = fs::read(&path).map_err(at("reading", &path))?;
-        if Digest::of(&bytes) != guest.info.digest {
+        if Digest::of(&bytes) != *digest {
             return Err(StoreError::DigestMismatch { path });
         }
         Ok(bytes)

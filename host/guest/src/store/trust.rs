@@ -45,7 +45,7 @@ pub(super) fn recheck(config: &SignatureConfig, guest: &StoredGuest, sidecar: &P
     if guest.builtin || (guest.signed_by.is_none() && config.policy == SignaturePolicy::Off) {
         return Ok(());
     }
-    let label = format!("{}@{}", guest.name, guest.version);
+    let label = guest.label();
     let lines = read(sidecar)?;
     let found = lines.iter().find(|(of, _)| *of == label);
     let checked = match found {
