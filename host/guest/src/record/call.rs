@@ -432,6 +432,12 @@ impl Blob {
         }
     }
 
+    /// Whether the bytes themselves are there.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
     pub(crate) fn kept_len(&self) -> usize {
         match self {
             Self::Kept(bytes) => bytes.len(),

@@ -4,14 +4,14 @@
 //! (`call_…`); the methods here, under the contract's names, are the ones that everybody else calls.
 
 use std::collections::HashSet;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use facestream_core::guest::SlotKind;
 use facestream_core::{Affine, Detection, Frame, FrameInfo, Shot, Track, TrackUpdate};
 use serde_json::Value;
 
 use super::bundle::{BUNDLE_FORMAT, Manifest, Reason, Recording};
-use super::call::{Answer, Blob, Call, RecordedCall, ShotRecord, StateRecord};
+use super::call::{Answer, Call, RecordedCall, ShotRecord, StateRecord};
 use super::ring::{HARMLESS_STATE_BYTES, Ring, RingCopy};
 use super::tape::{Noted, Tape};
 use crate::component::GuestComponent;
@@ -26,6 +26,11 @@ use crate::tracker::TrackerGuest;
 /// Components of which an instance was handed bytes made from a picture: the state of another instance may come from it.
 static SEEN_PICTURES: LazyLock<Mutex<HashSet<Digest>>> = LazyLock::new(Mutex::default);
 
+fn seen_pictures() -> MutexGuard<'static, HashSet<Digest>> {
+    // Nothing panics while it is held; should it, the set is still whole.
+    SEEN_PICTURES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The recorder of one instance.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -35,6 +40,8 @@ pub(crate) struct Recorder {
     wit_version: String,
     pictures: bool,
     on_failure: bool,
+    /// All know that its component was handed bytes made from a picture.
+    told_of_pictures: bool,
     /// It refused to save: it is not asked again for the recorder's sake.
     pub(crate) gives_no_state: bool,
 }
@@ -75,7 +82,7 @@ impl Sandbox {
     /// Notes calls from now on. A recorder that keeps nothing is there all the same: somebody may come to look on.
     pub(crate) fn start_recording(&mut self, component: &GuestComponent) {
         let (digest, info, config) = (self.digest(), component.info(), &component.engine().config().recorder);
-        let tainted = SEEN_PICTURES.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest);
+        let tainted = seen_pictures().contains(&digest);
         // Of a guest that was never granted pixels there is no picture to keep.
         let pictures = config.pictures && info.imports.iter().any(|import| import.contains("/pixels@"));
         let ring = Ring::new(config);
@@ -87,6 +94,7 @@ impl Sandbox {
             wit_version: info.wit_version.clone(),
             pictures,
             on_failure: config.on_failure,
+            told_of_pictures: tainted,
             gives_no_state: false,
         }));
     }
@@ -106,7 +114,7 @@ impl Sandbox {
         recorder.ring.feed = on.then(Vec::new);
         let (wants, pictures, digest) = (recorder.ring.wants(), recorder.pictures, recorder.digest);
         if wants != matches!(self.state().tape, Tape::Recording(_)) {
-            let tainted = SEEN_PICTURES.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest);
+            let tainted = seen_pictures().contains(&digest);
             self.set_tape(wants, pictures, tainted);
         }
         true
@@ -168,8 +176,9 @@ impl Sandbox {
         let (time, host) = (state.time, state.tape.take());
         let tainted = matches!(&state.tape, Tape::Recording(noted) if noted.tainted);
         let Some(recorder) = &mut self.recorder else { return };
-        if tainted {
-            SEEN_PICTURES.lock().unwrap_or_else(PoisonError::into_inner).insert(recorder.digest);
+        // Once an instance: the lock is everybody's.
+        if tainted && !std::mem::replace(&mut recorder.told_of_pictures, true) {
+            seen_pictures().insert(recorder.digest);
         }
         let keep = Keep {
             pictures: recorder.pictures || recorder.ring.feed.is_some(),
@@ -392,13 +401,5 @@ impl FormatterGuest {
     /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
     pub fn restore(&mut self, state: &Snapshot) -> Result<(), GuestFailure> {
         noted!(self, self.call_restore(state), |keep| restoring(keep, state, &[], &[]), |_, _: &()| Answer::Done)
-    }
-}
-
-impl Blob {
-    /// Whether the bytes themselves are there.
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        matches!(self, Self::Kept(_))
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Answer, Blob, Call, RecordedCall};
+use super::call::{Answer, Call, RecordedCall};
 use crate::config::RecorderConfig;
 
 /// State of a guest that was handed picture bytes is kept up to so many bytes all the same: no picture fits.
@@ -103,7 +103,7 @@ impl Ring {
         if self.max_bytes == 0 {
             return;
         }
-        let resumable = matches!(&call.answer, Answer::State { state, .. } if matches!(state.data, Blob::Kept(_)));
+        let resumable = matches!(&call.answer, Answer::State { state, .. } if state.data.is_kept());
         if resumable {
             self.checkpoints.push_back(self.first + self.calls.len() as u64);
         }
@@ -186,7 +186,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::call::StateRecord;
+    use crate::record::call::{Blob, StateRecord};
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -229,7 +229,7 @@ impl CameraGuests {
                 missing.push("the call in which the scorer looked at the chosen picture is no longer kept".to_owned());
             }
         }
-        let recordings = [&tracker, &scorer, &Some(formatter.clone())];
+        let recordings = [tracker.as_ref(), scorer.as_ref(), Some(&formatter)];
         let guests: Vec<GuestView> = recordings.into_iter().flatten().map(view).collect();
         if guests.len() < 3 {
             missing.push("a slot is empty at present, so that not all guests can be named".to_owned());
