@@ -97,9 +97,12 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(entry) = self.finished("abandoned", None) {
-            let control = Arc::clone(&self.control);
-            drop(tokio::spawn(async move { write(control.as_ref(), entry).await }));
+        let Some(entry) = self.finished("abandoned", None) else { return };
+        let control = Arc::clone(&self.control);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { write(control.as_ref(), entry).await })),
+            // The runtime itself ends, and this request with it.
+            Err(_) => tracing::error!(?entry, "The audit log cannot be written."),
         }
     }
 }
