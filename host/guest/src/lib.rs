@@ -13,6 +13,7 @@
 
 mod bindings;
 mod cache;
+mod carry;
 mod command;
 mod compile;
 mod component;

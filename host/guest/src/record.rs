@@ -6,6 +6,7 @@
 //! Pictures stay out of it unless `guests.recorder.pictures` is set: what a guest measured is kept as numbers, a crop as
 //! its size, bytes made from one (JPEG, grey, RGB, and what a guest wrote after it had them) as length and digest.
 
+mod asked;
 mod bundle;
 mod call;
 mod compare;
@@ -16,11 +17,9 @@ mod ring;
 mod runner;
 mod tape;
 
+pub use asked::{CropOrigin, HostAnswer, HostCall, HostRequest};
 pub use bundle::{BUNDLE_FORMAT, Bundle, BundleError, Manifest, Reason, Recording};
-pub use call::{
-    Answer, Blob, Call, CropOrigin, HostAnswer, HostCall, HostRequest, MessageRecord, PictureRecord, RecordedCall,
-    ShotRecord, StateRecord,
-};
+pub use call::{Answer, Blob, Call, MessageRecord, PictureRecord, RecordedCall, ShotRecord, StateRecord};
 pub use compare::{Comparison, ComparisonReport, Timing};
 pub use kept::Kept;
 pub(crate) use notes::Recorder;

@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::call::{Answer, Call, HostAnswer, PictureRecord, RecordedCall, ShotRecord};
+use super::asked::HostAnswer;
+use super::call::{Answer, Call, PictureRecord, RecordedCall, ShotRecord};
 use super::kept::Kept;
 use super::ring::Start;
 use crate::config::GuestLimits;
@@ -159,35 +160,38 @@ impl Recording {
         times.next_back().unwrap_or(first).saturating_sub(first) as f64 / 1e9
     }
 
-    /// As a file's bytes.
-    ///
-    /// # Errors
-    /// `Write` when a single call is larger than the format allows.
-    pub fn to_bytes(&self, written_unix_ms: u64) -> Result<Vec<u8>, BundleError> {
-        let wrong = |e: &dyn std::fmt::Display| BundleError::Write(e.to_string());
-        let mut results = Results::default();
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        zip.start_file(CALLS, options).map_err(|e| wrong(&e))?;
+    /// The manifest with what is known of the calls, and `calls.bin`.
+    fn packed(&self, written_unix_ms: u64) -> Result<(Manifest, Vec<u8>), BundleError> {
+        let wrong = |e: postcard::Error| BundleError::Write(e.to_string());
+        let (mut log, mut results) = (Vec::new(), Results::default());
         for call in &self.calls {
-            let mut bytes = encode(call, self.manifest.pictures).map_err(|e| wrong(&e))?;
+            let mut bytes = encode(call, self.manifest.pictures).map_err(wrong)?;
             if bytes.len() > MAX_CALL_BYTES && self.manifest.pictures {
-                bytes = encode(call, false).map_err(|e| wrong(&e))?;
+                bytes = encode(call, false).map_err(wrong)?;
             }
             if bytes.len() > MAX_CALL_BYTES {
                 return Err(BundleError::Write(format!("a call of {} has {} bytes", call.call.name(), bytes.len())));
             }
             results.add(&call.answer)?;
             // Checked to be below 8 MiB.
-            zip.write_all(&(bytes.len() as u32).to_le_bytes())?;
-            zip.write_all(&bytes)?;
+            log.extend((bytes.len() as u32).to_le_bytes());
+            log.extend(bytes);
         }
-        let manifest = Manifest {
-            calls: self.calls.len() as u64,
-            written_unix_ms,
-            result: results.digest(),
-            ..self.manifest.clone()
-        };
+        let (calls, result) = (self.calls.len() as u64, results.digest());
+        Ok((Manifest { calls, written_unix_ms, result, ..self.manifest.clone() }, log))
+    }
+
+    /// As a file's bytes.
+    ///
+    /// # Errors
+    /// `Write` when a single call is larger than the format allows.
+    pub fn to_bytes(&self, written_unix_ms: u64) -> Result<Vec<u8>, BundleError> {
+        let wrong = |e: &dyn std::fmt::Display| BundleError::Write(e.to_string());
+        let (manifest, log) = self.packed(written_unix_ms)?;
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        zip.start_file(CALLS, options).map_err(|e| wrong(&e))?;
+        zip.write_all(&log)?;
         zip.start_file(MANIFEST, options).map_err(|e| wrong(&e))?;
         zip.write_all(&serde_json::to_vec_pretty(&manifest).map_err(|e| wrong(&e))?)?;
         Ok(zip.finish().map_err(|e| wrong(&e))?.into_inner())
@@ -275,7 +279,8 @@ impl Bundle {
     /// # Errors
     /// As [`Recording::to_bytes`].
     pub fn from_recording(recording: &Recording) -> Result<Self, BundleError> {
-        Self::from_bytes(&recording.to_bytes(0)?)
+        let (manifest, log) = recording.packed(0)?;
+        Ok(Self { manifest, log })
     }
 
     /// The calls in order, decoded one by one; ends after the first that is damaged.

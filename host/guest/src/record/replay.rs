@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use facestream_core::guest::SlotKind;
-use facestream_core::{CameraId, FrameInfo, Picture};
+use facestream_core::{CameraId, FrameInfo, Picture, Track};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::bundle::{Bundle, BundleError, Manifest};
-use super::call::{Answer, Call, PictureRecord, RecordedCall, ShotRecord};
+use super::call::{Answer, Call, PictureRecord, RecordedCall, ShotRecord, StateRecord};
 use super::compare::{Comparison, ComparisonReport, Verdict, same};
 use super::kept::Kept;
 use super::ring::Start;
-use super::runner::{NEUTRAL, NONE, PRIVATE, Pictures, Runner};
+use super::runner::{Pictures, Runner, handed};
 use super::tape::{ReplayPicture, Replaying, Tape};
+use crate::carry::{NEUTRAL, NONE, PRIVATE};
 use crate::component::GuestComponent;
 use crate::config::GuestLimits;
 use crate::error::{GuestFailure, Refusal};
@@ -270,15 +271,18 @@ impl Session {
         pictures: &Recorded,
     ) {
         prepare(runner, &recorded);
+        let take_over = |runner: &mut Runner, state: &StateRecord, tracks: &[Track], shots: &[ShotRecord]| {
+            runner.take_over(state.snapshot().as_ref(), tracks, &handed(shots, pictures))
+        };
         let took_over = match (&recorded.call, &recorded.answer) {
             // Configured already; of a fresh instance it is the first call.
             (Call::Configure { .. }, _) if n == 0 || !self.exact => Some(Ok(self.state)),
             // The state that all begins with; a scorer is handed it back in the next call.
             (Call::Save, Answer::State { state, tracks, shots }) if n == 0 && start == Start::Snapshot => {
-                Some(if restored_next { Ok(self.state) } else { runner.take_over(state, tracks, shots, pictures) })
+                Some(if restored_next { Ok(self.state) } else { take_over(runner, state, tracks, shots) })
             }
             (Call::Restore { state, tracks, shots }, _) if !self.exact && self.replayed <= 2 => {
-                Some(runner.take_over(state, tracks, shots, pictures))
+                Some(take_over(runner, state, tracks, shots))
             }
             _ => None,
         };

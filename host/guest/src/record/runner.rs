@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use facestream_core::guest::SlotKind;
-use facestream_core::{Frame, FrameInfo, Picture, Shot};
+use facestream_core::{Frame, FrameInfo, Picture, Shot, Track};
 use serde_json::Value;
 
 use super::call::{Answer, Call, ShotRecord, StateRecord};
+use crate::carry::carry;
 use crate::component::GuestComponent;
 use crate::convert::Snapshot;
 use crate::error::GuestFailure;
@@ -33,11 +34,6 @@ pub(crate) enum Runner {
     Scorer(ScorerGuest),
     Formatter(FormatterGuest),
 }
-
-/// How a state came along, in the words of a swap's report.
-pub(crate) const PRIVATE: &str = "private";
-pub(crate) const NEUTRAL: &str = "neutral";
-pub(crate) const NONE: &str = "none";
 
 impl Runner {
     /// A fresh instance, not configured.
@@ -65,12 +61,7 @@ impl Runner {
         }
     }
 
-    fn restore(
-        &mut self,
-        state: &Snapshot,
-        tracks: &[facestream_core::Track],
-        shots: &[Shot],
-    ) -> Result<(), GuestFailure> {
+    fn restore(&mut self, state: &Snapshot, tracks: &[Track], shots: &[Shot]) -> Result<(), GuestFailure> {
         match self {
             Self::Tracker(guest) => guest.restore(state, tracks),
             Self::Scorer(guest) => guest.restore(state, shots),
@@ -91,35 +82,19 @@ impl Runner {
         }
     }
 
-    /// Gives a fresh instance a state as a swap does: private where it knows the schema, else the neutral form. Answers
-    /// `private`, `neutral` or `none`.
+    /// Gives a fresh instance a state as a swap does. Answers `private`, `neutral` or `none`.
     pub(crate) fn take_over(
         &mut self,
-        state: &StateRecord,
-        tracks: &[facestream_core::Track],
-        shots: &[ShotRecord],
-        pictures: &dyn Pictures,
+        state: Option<&Snapshot>,
+        tracks: &[Track],
+        shots: &[Shot],
     ) -> Result<&'static str, GuestFailure> {
         let own = self.schema()?;
-        let private = state.snapshot();
-        let shots: Vec<Shot> = shots.iter().map(|s| s.shot(pictures.shot(s))).collect();
+        // There is no neutral form of what a formatter gathers.
         let formatter = matches!(self, Self::Formatter(_));
-        if let Some(private) = private.filter(|p| !formatter || p.schema == own) {
-            match self.restore(&private, tracks, &shots) {
-                Ok(()) if private.schema == own => return Ok(PRIVATE),
-                Ok(()) => return Ok(NEUTRAL),
-                Err(GuestFailure::Refused(_)) => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        if formatter || (tracks.is_empty() && shots.is_empty()) {
-            return Ok(NONE);
-        }
-        match self.restore(&Snapshot::default(), tracks, &shots) {
-            Ok(()) => Ok(NEUTRAL),
-            Err(GuestFailure::Refused(_)) => Ok(NONE),
-            Err(failure) => Err(failure),
-        }
+        let state = state.filter(|s| !formatter || s.schema == own);
+        let empty = tracks.is_empty() && shots.is_empty();
+        carry(state, &own, !formatter && !empty, |state| self.restore(state, tracks, shots))
     }
 
     /// Makes a call of the log; one for another slot is answered as refused.
@@ -127,8 +102,7 @@ impl Runner {
         let done = |answer: Result<(), GuestFailure>| Answer::of(&answer, |()| Answer::Done);
         match (self, call) {
             (guest, Call::Restore { state, tracks, shots }) => {
-                let shots: Vec<Shot> = shots.iter().map(|s| s.shot(pictures.shot(s))).collect();
-                done(guest.restore(&state.snapshot().unwrap_or_default(), tracks, &shots))
+                done(guest.restore(&state.snapshot().unwrap_or_default(), tracks, &handed(shots, pictures)))
             }
             (Self::Tracker(guest), Call::Configure { config }) => done(guest.configure(&parsed(config))),
             (Self::Tracker(guest), Call::Advance { frame, detections, motion }) => {
@@ -178,6 +152,11 @@ impl Runner {
             _ => true,
         }
     }
+}
+
+/// Shots of the log with pictures in their hands.
+pub(crate) fn handed(shots: &[ShotRecord], pictures: &dyn Pictures) -> Vec<Shot> {
+    shots.iter().map(|s| s.shot(pictures.shot(s))).collect()
 }
 
 fn parsed(config: &str) -> Value {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use facestream_core::{Picture, PictureError, Planes, Rect};
 
-use super::call::{Blob, HostAnswer, HostCall, HostRequest, PictureRecord};
+use super::asked::{HostAnswer, HostCall, HostRequest};
+use super::call::{Blob, PictureRecord};
 use crate::bindings::pixels::{GrayImage, PixelError, Quality, RgbImage};
 
 /// Host calls of one guest call that are noted; more than that are answered but not kept.

@@ -5,16 +5,14 @@
 use std::sync::Arc;
 
 use facestream_core::guest::SlotKind;
-use facestream_core::{Picture, Shot, Track};
+use facestream_core::{Shot, Track};
 use serde::Serialize;
 
 use super::{CameraGuests, GuestFactory, Outcome, SlotGuest};
+use crate::carry::NONE;
 use crate::convert::Snapshot;
 use crate::error::{GuestFailure, SwapError};
-use crate::record::{
-    Bundle, Pictures, Reason, RecordedCall, Recording, Replay, ReplayError, ReplayReport, Runner, ShotRecord,
-    StateRecord, replay,
-};
+use crate::record::{Bundle, Reason, RecordedCall, Recording, Replay, ReplayError, ReplayReport, Runner, replay};
 use crate::slot::{Guest, Slot};
 
 /// The state of a slot at a moment: what a swap would hand over.
@@ -57,21 +55,7 @@ pub struct DryRunReport {
 impl SlotState {
     /// Hands it to a fresh instance; answers what came along.
     pub(super) fn give(&self, runner: &mut Runner) -> Result<&'static str, GuestFailure> {
-        struct Held<'a>(&'a [Shot]);
-        impl Pictures for Held<'_> {
-            fn frame(&self, _: &facestream_core::FrameInfo) -> Arc<dyn Picture> {
-                unreachable!("no frame is lent while a state is handed over")
-            }
-            fn shot(&self, shot: &ShotRecord) -> Arc<dyn Picture> {
-                let same =
-                    |s: &&Shot| (s.track_id, s.session, s.sequence) == (shot.track_id, shot.session, shot.sequence);
-                let held = self.0.iter().find(same).expect("records are made of these very shots");
-                Arc::clone(&held.picture)
-            }
-        }
-        let state = self.private.clone().unwrap_or_default();
-        let records: Vec<_> = self.shots.iter().map(|s| ShotRecord::of(s, false)).collect();
-        runner.take_over(&StateRecord::of(&state, true), &self.tracks, &records, &Held(&self.shots))
+        runner.take_over(self.private.as_ref(), &self.tracks, &self.shots)
     }
 }
 
@@ -194,7 +178,7 @@ impl GuestFactory {
         let limits = Some(runner.sandbox().limits().clone());
         let (state, failure) = match input.state.give(&mut runner) {
             Ok(state) => (state, None),
-            Err(failure) => ("none", Some(failure.to_string())),
+            Err(failure) => (NONE, Some(failure.to_string())),
         };
         drop(runner);
         let refused = |error: ReplayError| match error {

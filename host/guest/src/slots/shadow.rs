@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{CameraGuests, GuestFactory, Outcome, SlotGuest};
+use crate::carry::NONE;
 use crate::error::SwapError;
 use crate::record::{
     Answer, Call, Comparison, ComparisonReport, Kept, PictureRecord, Pictures, RecordedCall, ReplayPicture, Runner,
@@ -84,7 +85,7 @@ impl GuestFactory {
             digest,
             config,
             runner,
-            carried: "none",
+            carried: NONE,
             given_up: None,
             comparison: Comparison::new(slot),
             gaps: 0,

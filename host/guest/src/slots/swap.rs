@@ -14,17 +14,13 @@ use serde_json::Value;
 
 use super::prepare::Ready;
 use super::{CameraGuests, Outcome, PreparedGuest, SlotGuest};
+use crate::carry::{NONE, PRIVATE, carry};
 use crate::convert::Snapshot;
 use crate::error::{GuestFailure, SwapError};
 use crate::formatter::FormatterGuest;
 use crate::scorer::ScorerGuest;
 use crate::slot::{Entry, Filling};
 use crate::tracker::TrackerGuest;
-
-/// How state came along.
-const PRIVATE: &str = "private";
-const NEUTRAL: &str = "neutral";
-const NONE: &str = "none";
 
 /// What came of moving state over.
 pub(super) struct Carried {
@@ -160,23 +156,7 @@ impl CameraGuests {
         // An old guest that fails while saving has only its tracks to give; the host knows them.
         let saved = self.tracker.running().and_then(|old| old.save().ok());
         let live = self.ledger.live_for_guest();
-        let state = match &saved {
-            Some(saved) => match new.restore(saved, &live) {
-                Ok(()) => Some(if saved.schema == schema { PRIVATE } else { NEUTRAL }),
-                Err(GuestFailure::Refused(_)) => None,
-                Err(failure) => return Err(failure),
-            },
-            None => None,
-        };
-        let how = match state {
-            Some(state) => state,
-            None if live.is_empty() => NONE,
-            None => match new.restore(&Snapshot::default(), &live) {
-                Ok(()) => NEUTRAL,
-                Err(failure) if failure.is_unsupported_state() => NONE,
-                Err(failure) => return Err(failure),
-            },
-        };
+        let how = carry(saved.as_ref(), schema, !live.is_empty(), |state| new.restore(state, &live))?;
         Ok(Carried { how, saved })
     }
 
@@ -205,22 +185,14 @@ impl CameraGuests {
             }
             return Ok(Carried { how: NONE, saved: None });
         };
-        let taken = match new.restore(&snapshot, &held) {
-            Ok(()) => Ok(if snapshot.schema == schema { PRIVATE } else { NEUTRAL }),
-            Err(GuestFailure::Refused(_)) => new.restore(&Snapshot::default(), &held).map(|()| NEUTRAL),
-            Err(failure) => Err(failure),
-        };
-        let how = match taken {
-            Ok(how) => how,
-            Err(failure) => {
-                self.hand_back(&snapshot, &held, out);
-                if !failure.is_unsupported_state() {
-                    return Err(failure);
-                }
-                self.flush_scorer(out);
-                NONE
-            }
-        };
+        let taken = carry(Some(&snapshot), schema, true, |state| new.restore(state, &held));
+        if taken.as_ref().map_or(true, |how| *how == NONE) {
+            self.hand_back(&snapshot, &held, out);
+        }
+        let how = taken?;
+        if how == NONE {
+            self.flush_scorer(out);
+        }
         Ok(Carried { how, saved: Some(snapshot) })
     }
 
