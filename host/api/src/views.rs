@@ -4,5 +4,6 @@
 
 pub(crate) mod requests;
 pub(crate) mod responses;
+pub(crate) mod slot_requests;
 pub(crate) mod slots;
 pub(crate) mod trials;

@@ -11,7 +11,8 @@ use crate::control::ControlError;
 use crate::extract::{JsonBody, PathParams};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::slots::{ChangeView, HistoryView, SlotList, SlotView, SwapRequest, SwapView};
+use crate::views::slot_requests::SwapRequest;
+use crate::views::slots::{ChangeView, HistoryView, SlotList, SlotView, SwapView};
 use crate::views::trials::{DryRunView, SwapAnswer};
 
 /// List the guests of a camera

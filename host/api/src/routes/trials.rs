@@ -11,7 +11,8 @@ use crate::auth::Identity;
 use crate::extract::{JsonBody, PathParams, QueryParams};
 use crate::problem::Problem;
 use crate::router::App;
-use crate::views::slots::{GuestChoice, SwapView, checked_probation};
+use crate::views::slot_requests::{GuestChoice, checked_probation};
+use crate::views::slots::SwapView;
 use crate::views::trials::{
     ExplainQuery, ExplanationView, PromoteQuery, RecordQuery, RecordingList, RecordingView, RecordingWrittenView,
     ShadowView,

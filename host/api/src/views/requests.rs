@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::slots::{GuestChoice, reference_problem};
+use super::slot_requests::{GuestChoice, reference_problem};
 use crate::control::{CameraDefaults, CameraRef, FieldProblem};
 use crate::problem::Problem;
 
