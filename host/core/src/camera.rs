@@ -171,6 +171,10 @@ pub struct CameraStatus {
     pub analysed_fps: f64,
     /// Model in use.
     pub model: String,
+    /// What decodes, once something does, with the reason where it is not what was wanted.
+    pub decoder: Option<String>,
+    /// Number of the GPU that it is placed on.
+    pub gpu: Option<usize>,
     /// Coding of the stream, once known.
     pub codec: Option<&'static str>,
     /// Size of the frames, once known.

@@ -35,7 +35,7 @@ fn live(path: &Path) -> Result<u64, DecodeError> {
     let clip = ClipReader::open(path)?;
     let metrics = Arc::new(CameraMetrics::default());
     let clock = Arc::new(SystemClock::default());
-    let mut decoder = open_decoder(clip.params(), &DecodeConfig::default(), metrics, clock)?;
+    let mut decoder = open_decoder(clip.params(), &DecodeConfig::default(), None, metrics, clock)?;
     let mut frames = 0;
     let mut out = |frame| {
         std::hint::black_box(frame);

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Acceleration {
-    /// The fastest that this build and machine have: the processor, until a device decoder is built in.
+    /// The GPU that analyses the camera, where there is one and it decodes the stream; else the processor, with the
+    /// reason in the camera's status.
     #[default]
     Auto,
     /// FFmpeg on the processor.
     Cpu,
+    /// The GPU (NVDEC) or nothing: a stream that it does not decode is an error.
+    Cuda,
 }
 
 /// What becomes of a damaged live picture: one that the decoder says it could only conceal (H.264: lost slices, missing
@@ -34,7 +37,7 @@ pub enum DamagedFrames {
 pub struct DecodeConfig {
     /// FFmpeg threads a camera, 1 to 64. One is best as soon as there are as many cameras as cores: more only adds delay.
     pub threads: u32,
-    /// Where decoding happens: `auto` or `cpu`.
+    /// Where decoding happens: `auto`, `cpu` or `cuda`.
     pub acceleration: Acceleration,
     /// Streams wider than this are refused, in pixels.
     pub max_width: u32,

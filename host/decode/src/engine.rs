@@ -1,30 +1,34 @@
-//! FFmpeg's software decoder for one stream: packets in, pictures out.
+//! FFmpeg's decoder for one stream, on the processor or a GPU: packets in, pictures out.
 //!
 //! Owns opening it with our bounds, and reading what it says about damage. Knows no sessions, times or cameras: a packet
 //! carries a tag (in its pts), which comes back with the picture after reordering.
 
 use std::sync::Arc;
 
+use facestream_core::Picture;
+use facestream_gpu::Gpu;
 use ffmpeg_next::codec::{Context, Id, Parameters, decoder, threading};
 use ffmpeg_next::{Dictionary, Error, Packet, frame};
 
 use crate::config::DecodeConfig;
 use crate::error::DecodeError;
-use crate::ffi::{self, LimitedDecoder, SizeLimit};
-use crate::picture::{DecodedPicture, PictureMaker};
+use crate::ffi::{self, HwDevice, LimitedDecoder, SizeLimit};
+use crate::picture::PictureMaker;
 
 /// More pictures than this cannot come out of one packet: H.264 and H.265 hold back at most 16.
 const MAX_OUT: usize = 64;
 
 pub(crate) struct Engine {
     decoder: LimitedDecoder,
+    // After the decoder: FFmpeg still uses the device while it frees its surfaces.
+    device: Option<HwDevice>,
     maker: PictureMaker,
     codec: String,
 }
 
 /// One picture as the decoder gave it.
 pub(crate) struct Decoded {
-    pub(crate) picture: DecodedPicture,
+    pub(crate) picture: Arc<dyn Picture>,
     /// Tag of the packet it came from; `None` when the decoder lost it.
     pub(crate) tag: Option<i64>,
     /// FFmpeg concealed something: lost slices, missing references, an invalid bitstream.
@@ -34,8 +38,14 @@ pub(crate) struct Decoded {
 }
 
 impl Engine {
-    /// `parameters`: what the container says, for files; live streams carry all they need in-band.
-    pub(crate) fn open(id: Id, parameters: Option<Parameters>, config: &DecodeConfig) -> Result<Self, DecodeError> {
+    /// `parameters`: what the container says, for files; live streams carry all they need in-band. With a GPU it decodes
+    /// there or not at all: a stream that the GPU refuses ends in `DecodeError::Device` at its first picture.
+    pub(crate) fn open(
+        id: Id,
+        parameters: Option<Parameters>,
+        config: &DecodeConfig,
+        gpu: Option<&Arc<Gpu>>,
+    ) -> Result<Self, DecodeError> {
         ffi::capture_log();
         let name = id.name().to_owned();
         let codec = decoder::find(id).ok_or_else(|| DecodeError::UnsupportedCodec { codec: name.clone() })?;
@@ -54,8 +64,10 @@ impl Engine {
         let mut options = Dictionary::new();
         let pixels = (u64::from(config.max_width) + 64) * (u64::from(config.max_height) + 64) * 4;
         options.set("max_pixels", &pixels.min(i32::MAX as u64).to_string());
-        let decoder = LimitedDecoder::open(context, codec, limit, options).map_err(failed)?;
-        Ok(Self { decoder, maker: PictureMaker::default(), codec: codec.name().to_owned() })
+        let on_device = |e: ffi::HwError| DecodeError::Device { codec: name.clone(), reason: e.to_string() };
+        let device = gpu.map(HwDevice::new).transpose().map_err(on_device)?;
+        let decoder = LimitedDecoder::open(context, codec, limit, options, device.as_ref()).map_err(failed)?;
+        Ok(Self { decoder, device, maker: PictureMaker::default(), codec: codec.name().to_owned() })
     }
 
     /// FFmpeg's name of the decoder in use, e.g. `h264`, `libdav1d`.
@@ -66,7 +78,7 @@ impl Engine {
     /// Decodes one packet. Gives the number of errors met on the way; pictures may come all the same.
     ///
     /// # Errors
-    /// Only `TooLarge`: anything else is damage, which the next packets may mend.
+    /// `TooLarge`, and `Device` where a GPU was to decode: anything else is damage, which the next packets may mend.
     pub(crate) fn decode(&mut self, packet: &Packet, out: &mut dyn FnMut(Decoded)) -> Result<u32, DecodeError> {
         let sent = self.decoder.send(packet);
         self.refused()?;
@@ -101,7 +113,11 @@ impl Engine {
             }
             let (tag, interlaced) = (video.pts(), video.is_interlaced());
             let damaged = video.is_corrupt() || video.has_decode_errors();
-            match self.maker.make(video) {
+            let made: Result<Arc<dyn Picture>, _> = match &self.device {
+                Some(device) => Ok(Arc::new(self.maker.copy(&video, device).map_err(|e| self.on_device(&e))?)),
+                None => self.maker.make(video).map(|picture| Arc::new(picture) as _),
+            };
+            match made {
                 Ok(picture) => out(Decoded { picture, tag, damaged, interlaced }),
                 Err(e) => {
                     tracing::debug!(error = %e, "a picture could not be converted");
@@ -112,7 +128,16 @@ impl Engine {
         Ok(errors)
     }
 
+    fn on_device(&self, reason: &dyn std::fmt::Display) -> DecodeError {
+        DecodeError::Device { codec: self.codec.clone(), reason: reason.to_string() }
+    }
+
     fn refused(&self) -> Result<(), DecodeError> {
+        if self.decoder.limit().device_refused() {
+            return Err(
+                self.on_device(&"the GPU does not decode this stream (its profile, its chroma or its bit depth)")
+            );
+        }
         match self.decoder.limit().take_refused() {
             Some((width, height)) => Err(self.too_large(width, height)),
             None => Ok(()),

@@ -73,6 +73,14 @@ pub enum DecodeError {
         /// What FFmpeg said.
         reason: String,
     },
+    /// A GPU was to decode and cannot, or cannot any more.
+    #[error("{codec} cannot be decoded on the GPU: {reason}")]
+    Device {
+        /// The coding.
+        codec: String,
+        /// What FFmpeg or the GPU said.
+        reason: String,
+    },
     /// The file ends in the middle. Everything before was delivered: this is always a reader's last item.
     #[error("{path}: the file is truncated or damaged at its end: {reason}; {read} pictures were read before it")]
     Truncated {

@@ -1,19 +1,23 @@
 //! The few FFmpeg calls that `ffmpeg-next` has no safe form for: bitstream filters, plane slices, the buffer hook
 //! that bounds picture sizes, the log callback.
 //!
-//! The ONLY file of the crate with `unsafe`. Offers safe types; no raw pointer leaves it.
+//! The ONLY module of the crate with `unsafe`. Offers safe types; no raw pointer leaves it.
 #![allow(unsafe_code)]
+
+mod device;
 
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ffmpeg_next::codec::packet::Mut as _;
 use ffmpeg_next::codec::{Context, Parameters, decoder};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
 use ffmpeg_next::{Codec, Dictionary, Error, Frame, Packet, Rational, ffi as sys, frame};
+
+pub(crate) use device::{HwDevice, HwError, has_cuda, surface};
 
 /// Rows of one plane, `None` when the decoder stored it bottom up (negative stride) or not at all.
 ///
@@ -123,17 +127,18 @@ impl Drop for BitstreamFilter {
     }
 }
 
-/// The largest picture a decoder may allocate, and the last size it was refused.
+/// The largest picture a decoder may allocate, the last size it was refused, and whether its device was.
 #[derive(Debug)]
 pub(crate) struct SizeLimit {
     pub(crate) max_width: u32,
     pub(crate) max_height: u32,
     refused: AtomicU64,
+    device_refused: AtomicBool,
 }
 
 impl SizeLimit {
     pub(crate) fn new(max_width: u32, max_height: u32) -> Self {
-        Self { max_width, max_height, refused: AtomicU64::new(0) }
+        Self { max_width, max_height, refused: AtomicU64::new(0), device_refused: AtomicBool::new(false) }
     }
 
     pub(crate) fn allows(&self, width: u32, height: u32) -> bool {
@@ -144,6 +149,15 @@ impl SizeLimit {
     pub(crate) fn take_refused(&self) -> Option<(u32, u32)> {
         let packed = self.refused.swap(0, Ordering::Relaxed);
         (packed != 0).then_some(((packed >> 32) as u32, packed as u32))
+    }
+
+    /// Whether the device turned out not to decode this stream.
+    pub(crate) fn device_refused(&self) -> bool {
+        self.device_refused.load(Ordering::Relaxed)
+    }
+
+    fn refuse_device(&self) {
+        self.device_refused.store(true, Ordering::Relaxed);
     }
 
     fn refuse(&self, width: u32, height: u32) {
@@ -164,12 +178,16 @@ impl LimitedDecoder {
         codec: Codec,
         limit: Arc<SizeLimit>,
         options: Dictionary,
+        device: Option<&HwDevice>,
     ) -> Result<Self, Error> {
         // SAFETY: the context is valid and not yet open. `opaque` is ours to use (libavcodec/avcodec.h) and points to
         // a SizeLimit that `Self` keeps alive until after the context is freed; the hook only reads it.
         unsafe {
             (*context.as_mut_ptr()).opaque = Arc::as_ptr(&limit).cast_mut().cast();
             (*context.as_mut_ptr()).get_buffer2 = Some(get_buffer);
+            if let Some(device) = device {
+                device.attach(context.as_mut_ptr());
+            }
         }
         let decoder = context.decoder().open_as_with(codec, options)?.video()?;
         Ok(Self { decoder, limit })

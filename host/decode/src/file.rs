@@ -5,9 +5,8 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
 
-use facestream_core::frame::{Frame, FrameInfo, Picture as _};
+use facestream_core::frame::{Frame, FrameInfo};
 use facestream_core::media::Codec;
 
 use crate::clip::{codec_of, estimate};
@@ -75,7 +74,7 @@ impl FileSource {
             let (max_width, max_height) = (config.max_width, config.max_height);
             return Err(DecodeError::TooLarge { width, height, max_width, max_height });
         }
-        let engine = Engine::open(demuxer.codec, Some(demuxer.parameters()), config)?;
+        let engine = Engine::open(demuxer.codec, Some(demuxer.parameters()), config, None)?;
         Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading })
     }
 
@@ -204,7 +203,7 @@ impl State {
             height: picture.height(),
         };
         self.sequence += 1;
-        Frame { info, picture: Arc::new(picture) }
+        Frame { info, picture: picture }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Owns FFmpeg: no other crate may depend on it. Must not open network addresses, must not know RTSP, inference, wasm
 //! or Kafka. Frames keep the decoder's planar YUV without a copy; per-pixel work is `facestream-pixels`'.
 //!
-//! The seam for other decoders is [`Decoder`] and [`facestream_core::Picture`]: a decoder on a device gives frames whose
-//! `planes()` is `None` and whose `as_any()` is its own surface type.
+//! On NVIDIA GPUs FFmpeg decodes into device memory: such frames are `facestream_gpu::DevicePicture`s, whose `planes()` is
+//! `None`. The seam for other decoders is [`Decoder`] and [`facestream_core::Picture`].
 #![deny(unsafe_code)]
 
 mod annexb;
@@ -15,10 +15,10 @@ mod engine;
 mod error;
 mod ffi;
 mod file;
+mod live;
 mod picture;
 mod report;
 mod selector;
-mod software;
 mod timeline;
 
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use facestream_core::clock::Clock;
 use facestream_core::frame::Frame;
 use facestream_core::media::{AccessUnit, StreamParams};
 use facestream_core::metrics::CameraMetrics;
+use facestream_gpu::Gpu;
 
 pub use clip::ClipReader;
 pub use config::{Acceleration, DamagedFrames, DecodeConfig};
@@ -88,20 +89,17 @@ pub trait Decoder: Send {
     fn describe(&self) -> String;
 }
 
-/// Opens a decoder for a live stream.
+/// Opens a decoder for a live stream, on `gpu` where there is one and `config` allows it.
 ///
 /// # Errors
-/// `UnsupportedCodec` for a coding that cameras do not send or this FFmpeg lacks, `TooLarge`, `Open`.
+/// `UnsupportedCodec` for a coding that cameras do not send or this FFmpeg lacks, `TooLarge`, `Open`; `Device` when only
+/// the GPU is allowed and it refuses.
 pub fn open_decoder(
     params: &StreamParams,
     config: &DecodeConfig,
+    gpu: Option<&Arc<Gpu>>,
     metrics: Arc<CameraMetrics>,
     clock: Arc<dyn Clock>,
 ) -> Result<Box<dyn Decoder>, DecodeError> {
-    match config.acceleration {
-        // No device decoder is built in yet; `auto` picks one here once there is.
-        Acceleration::Auto | Acceleration::Cpu => {
-            Ok(Box::new(software::SoftwareDecoder::open(params, config, metrics, clock)?))
-        }
-    }
+    Ok(Box::new(live::LiveDecoder::open(params, config, gpu, metrics, clock)?))
 }

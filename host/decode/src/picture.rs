@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use facestream_core::frame::{ColorMatrix, Picture, PictureError, PixelFormat, Planes};
 use facestream_core::geometry::Rect;
+use facestream_gpu::{Colour, DevicePicture, GpuError};
 use facestream_pixels::crop_planes;
 use ffmpeg_next::color::{Range, Space};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame;
 
-use crate::ffi::{self, Converter};
+use crate::ffi::{self, Converter, HwDevice};
 
 /// A frame as the decoder gave it out. The decoder's buffer lives as long as the last clone of it.
 pub struct DecodedPicture {
@@ -100,6 +101,16 @@ pub(crate) struct PictureMaker {
 }
 
 impl PictureMaker {
+    /// Copies a frame of the device to memory of its own, so that its surface goes back to the decoder.
+    pub(crate) fn copy(&self, video: &frame::Video, device: &HwDevice) -> Result<DevicePicture, GpuError> {
+        let gpu = device.stream().gpu();
+        let none =
+            || GpuError::Call { gpu: gpu.ordinal(), what: "decoding", reason: "a frame has no planes".to_owned() };
+        let surface = ffi::surface(video).ok_or_else(none)?;
+        let colour = Colour { full_range: video.color_range() == Range::JPEG, matrix: matrix(video) };
+        DevicePicture::copy_of(&surface, colour, device.stream())
+    }
+
     /// Wraps the frame, or converts it to 8-bit I420 when its format is none of the four that pass.
     pub(crate) fn make(&mut self, video: frame::Video) -> Result<DecodedPicture, ffmpeg_next::Error> {
         let passing = match video.format() {

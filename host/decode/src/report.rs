@@ -23,6 +23,8 @@ pub struct FfmpegReport {
     pub libavcodec: String,
     /// `GPL version 2 or later`, `LGPL …`.
     pub license: &'static str,
+    /// Whether it can decode on NVIDIA GPUs (NVDEC).
+    pub cuda: bool,
     /// What live cameras need.
     pub decoders: Vec<DecoderReport>,
 }
@@ -53,6 +55,7 @@ pub fn available() -> FfmpegReport {
         version: ffi::version(),
         libavcodec: format!("{}.{}.{}", v >> 16, (v >> 8) & 0xff, v & 0xff),
         license: ffmpeg_next::codec::license(),
+        cuda: ffi::has_cuda(),
         decoders: decoders.to_vec(),
     }
 }

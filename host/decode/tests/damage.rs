@@ -361,6 +361,7 @@ fn other_codings_and_containers_come_as_frames() {
     let live = facestream_decode::open_decoder(
         vp9.params(),
         &config(),
+        None,
         Arc::new(CameraMetrics::default()),
         Arc::new(facestream_core::SimulatedClock::at(0)),
     );
@@ -378,6 +379,7 @@ fn a_picture_above_the_limit_is_refused_before_it_is_allocated() {
         facestream_decode::open_decoder(
             params,
             &small,
+            None,
             Arc::default(),
             Arc::new(facestream_core::SimulatedClock::at(0)),
         )

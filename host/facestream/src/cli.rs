@@ -25,6 +25,9 @@ pub enum Command {
     Sim(SimArgs),
     /// Say what works on this machine, what does not, and what to do
     Doctor(DoctorArgs),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Compile a component for the host that asks: the host runs this itself
     #[command(hide = true, name = facestream_guest_host::COMPILE_COMMAND)]
     CompileGuest {
@@ -34,6 +37,13 @@ pub enum Command {
     /// Work with guests (WebAssembly components)
     #[command(subcommand)]
     Guest(GuestCommand),
+}
+
+/// `facestream bench`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// What an NVIDIA GPU carries: decoding, preprocessing, inference, and whole cameras through real guests
+    Gpu(crate::bench::BenchGpuArgs),
 }
 
 /// `facestream serve`.

@@ -22,7 +22,7 @@ use facestream_decode::DecodeConfig;
 use facestream_guest_host::config::GuestConfig;
 use facestream_infer::InferConfig;
 use facestream_ingest::IngestConfig;
-use facestream_pipeline::PipelineConfig;
+use facestream_pipeline::{AdmissionConfig, PipelineConfig};
 use facestream_sink::SinkConfig;
 use serde::{Deserialize, Deserializer};
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub infer: InferConfig,
     /// The stages between decoding and sinks.
     pub pipeline: PipelineConfig,
+    /// How many cameras a GPU takes.
+    pub admission: AdmissionConfig,
     /// What guests may use.
     pub guests: GuestConfig,
     /// Where messages go.
@@ -205,6 +207,7 @@ impl Config {
         section("decode", self.decode.validate());
         section("infer", self.infer.validate());
         section("pipeline", self.pipeline.validate());
+        section("admission", self.admission.validate());
         section("guests", self.guests.validate());
         section("sinks", self.sinks.validate());
         section("defaults", self.defaults.validate());

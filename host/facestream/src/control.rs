@@ -66,6 +66,7 @@ fn start_error(error: StartError) -> ControlError {
         error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping) => {
             ControlError::Unavailable(error.to_string())
         }
+        error @ StartError::Full(_) => ControlError::NoCapacity(error.to_string()),
         error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
         error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
     }

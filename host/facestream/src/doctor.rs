@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use facestream_core::guest::SlotKind;
+use facestream_gpu::GpuError;
 use facestream_guest_host::WIT_VERSIONS;
 
 use crate::assets::Assets;
@@ -54,7 +55,9 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     for (what, verdict) in inference(&config) {
         show(&what, verdict);
     }
-    show("gpu", gpu());
+    for (name, verdict) in gpu(&config) {
+        show(&name, verdict);
+    }
     for (what, verdict) in guests(&config) {
         show(&what, verdict);
     }
@@ -98,7 +101,9 @@ fn ffmpeg() -> Vec<(String, Verdict)> {
 }
 
 fn inference(config: &Config) -> Vec<(String, Verdict)> {
-    let models = match parts::models(&config.infer, &config.defaults.model, Some(&config.server.data_dir)) {
+    let (gpus, _) = facestream_infer::gpus(config.infer.device).unwrap_or_default();
+    let data = Some(config.server.data_dir.as_path());
+    let models = match parts::models(&config.infer, &config.defaults.model, data, !gpus.is_empty()) {
         Ok(models) => models,
         Err(error) => return vec![("onnxruntime".to_owned(), Bad(error.to_string(), "cargo xtask setup".to_owned()))],
     };
@@ -131,7 +136,7 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
         lines.push(("default model".to_owned(), Bad(text, "name one of those below in defaults.model".to_owned())));
     }
     for model in statuses {
-        let verdict = match models.engine(Some(&model.name)) {
+        let verdict = match models.engine(Some(&model.name), gpus.first()) {
             Ok(_) => Good(models.describe(&model.name).unwrap_or_default()),
             Err(error) if model.default => Bad(error.to_string(), "name another in defaults.model".to_owned()),
             Err(error) => Note(error.to_string(), format!("remove {}", model.path.display())),
@@ -141,18 +146,53 @@ fn inference(config: &Config) -> Vec<(String, Verdict)> {
     lines
 }
 
-fn gpu() -> Verdict {
-    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-    match driver.as_deref().and_then(|text| text.lines().next()) {
-        None => Note(
-            "no NVIDIA driver; inference runs on the processor".to_owned(),
-            "nothing to do, unless this machine should have a GPU".to_owned(),
-        ),
-        Some(version) => Note(
-            format!("{version}; this version does not use the GPU yet"),
-            "inference runs on the processor".to_owned(),
-        ),
+fn gpu(config: &Config) -> Vec<(String, Verdict)> {
+    let found = match facestream_infer::gpus(config.infer.device) {
+        Ok((gpus, None)) if gpus.is_empty() => {
+            let text = "not used: infer.device = \"cpu\"".to_owned();
+            return vec![("gpu".to_owned(), Note(text, "set it to \"auto\" to use what there is".to_owned()))];
+        }
+        Ok((gpus, None)) => gpus,
+        Ok((_, Some(GpuError::NoDriver))) => {
+            let text = "no NVIDIA driver; the processor decodes and analyses".to_owned();
+            let remedy = "nothing to do, unless this machine should have a GPU".to_owned();
+            return vec![("gpu".to_owned(), Note(text, remedy))];
+        }
+        Ok((_, Some(error))) => {
+            let remedy = "until then the processor decodes and analyses".to_owned();
+            return vec![("gpu".to_owned(), Note(error.to_string(), remedy))];
+        }
+        Err(error) => {
+            let remedy = format!("change infer.device = \"{}\"", config.infer.device);
+            return vec![("gpu".to_owned(), Bad(error.to_string(), remedy))];
+        }
+    };
+    let mut lines = Vec::new();
+    for gpu in &found {
+        let info = gpu.info();
+        let free = gpu.memory().map_or_else(|e| e.to_string(), |m| format!("{} MiB free", m.free >> 20));
+        let text = format!(
+            "{}, compute {}, driver for CUDA {}, {} MiB, {free}",
+            info.name,
+            info.capability,
+            info.driver,
+            info.memory >> 20
+        );
+        lines.push((format!("cuda:{}", info.ordinal), Good(text)));
     }
+    let decoding = if facestream_decode::available().cuda {
+        Good("NVDEC through FFmpeg".to_owned())
+    } else {
+        let remedy = "install an FFmpeg built with NVDEC, or let the processor decode".to_owned();
+        Note("this FFmpeg was built without CUDA: the processor decodes".to_owned(), remedy)
+    };
+    lines.push(("  decoding".to_owned(), decoding));
+    let tensorrt = match facestream_infer::tensorrt_version() {
+        Ok(version) => Good(format!("TensorRT {version}")),
+        Err(why) => Note(why, "without it models run on ONNX Runtime's CUDA kernels, or on the processor".to_owned()),
+    };
+    lines.push(("  tensorrt".to_owned(), tensorrt));
+    lines
 }
 
 fn guests(config: &Config) -> Vec<(String, Verdict)> {

@@ -6,6 +6,7 @@
 
 pub mod assets;
 mod audit;
+pub mod bench;
 pub mod cli;
 pub mod config;
 mod control;

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Run(args) => facestream::run::run(&args),
         Command::Sim(args) => facestream::sim::run(&args),
         Command::Doctor(args) => facestream::doctor::run(&args),
+        Command::Bench(command) => facestream::bench::run(&command),
         Command::CompileGuest { arguments } => {
             return ExitCode::from(facestream_guest_host::compile_child(&arguments));
         }

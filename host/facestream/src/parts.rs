@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use facestream_core::guest::{SlotKind, SlotSpec};
+use facestream_gpu::{Gpu, GpuError};
 use facestream_guest_host::{ChildCompiler, GuestComponent, GuestConfig, GuestEngine, GuestStore, SlotGuest};
 use facestream_infer::InferConfig;
 use facestream_pipeline::Models;
@@ -56,16 +57,39 @@ pub(crate) fn slot_guest(
     Ok(SlotGuest::new(text, component, spec.config.clone()))
 }
 
-/// Models of the assets, and the library that runs them.
-pub(crate) fn models(config: &InferConfig, default: &str, data: Option<&Path>) -> anyhow::Result<Arc<Models>> {
+/// The GPUs that the configuration speaks of, opened.
+pub(crate) fn gpus(config: &InferConfig) -> anyhow::Result<Vec<Arc<Gpu>>> {
+    let (gpus, why_none) = facestream_infer::gpus(config.device)
+        .with_context(|| format!("infer.device = \"{}\" cannot be used", config.device))?;
+    match why_none {
+        // Most machines have none, and nothing is wrong with them.
+        None | Some(GpuError::NoDriver) => {}
+        Some(error) => tracing::warn!(%error, "the processor decodes and analyses"),
+    }
+    for gpu in &gpus {
+        let info = gpu.info();
+        tracing::info!(gpu = info.ordinal, name = info.name, driver = info.driver, "GPU");
+    }
+    Ok(gpus)
+}
+
+/// Models of the assets, and the library that runs them; `gpus`: whether there are any.
+pub(crate) fn models(
+    config: &InferConfig,
+    default: &str,
+    data: Option<&Path>,
+    gpus: bool,
+) -> anyhow::Result<Arc<Models>> {
     let assets = Assets::find()?;
     let mut config = config.clone();
     if config.runtime_library.is_none() && std::env::var_os("ORT_DYLIB_PATH").is_none() {
         config.runtime_library = Some(assets.onnxruntime());
     }
+    let caches = data.map_or_else(user_cache, |dir| dir.join("cache"));
+    config.engine_cache.get_or_insert_with(|| caches.join("engines"));
     let own = data.map(|dir| dir.join("models"));
     let folders: Vec<_> = std::iter::once(assets.models()).chain(own).collect();
-    let models = Models::new(config, &folders, default);
+    let models = Models::new(config, &folders, default, gpus);
     if Path::new(default).is_file() {
         models.add_file(Path::new(default));
     }

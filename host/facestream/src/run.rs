@@ -16,13 +16,15 @@ use facestream_core::camera::Transport;
 use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
 use facestream_core::metrics::Counter;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
+use facestream_gpu::Gpu;
 use facestream_guest_host::{CameraGuests, GuestSet};
-use facestream_pipeline::Models;
 use facestream_pipeline::book::{SlotBook, SlotRecords};
 use facestream_pipeline::camera::{RunningCamera, Shared};
 use facestream_pipeline::file::FileRun;
 use facestream_pipeline::lane::GuestPool;
+use facestream_pipeline::placement::Seat;
 use facestream_pipeline::stage::{Outlet, Stage};
+use facestream_pipeline::{Gpus, Models};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::RunArgs;
@@ -46,6 +48,7 @@ struct Run<'a> {
     guests: GuestsSpec,
     set: GuestSet,
     models: Arc<Models>,
+    gpus: Vec<Arc<Gpu>>,
     model: String,
     output: Arc<Mutex<Output>>,
     clock: Arc<dyn Clock>,
@@ -88,7 +91,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         scorer: guest(SlotKind::Scorer)?,
         formatter: guest(SlotKind::Formatter)?,
     };
-    let models = parts::models(&config.infer, &args.model, None)?;
+    let gpus = parts::gpus(&config.infer)?;
+    let models = parts::models(&config.infer, &args.model, None, !gpus.is_empty())?;
     let model =
         if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
     let lines: Box<dyn Write + Send> = match args.out.as_str() {
@@ -108,7 +112,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let output = Arc::new(Mutex::new(Output::new(lines, mot)));
     let clock = Arc::new(SystemClock::default());
-    let run = Run { args, config, guests, set, models, model, output, clock };
+    let run = Run { args, config, guests, set, models, gpus, model, output, clock };
     let done = if streams > 0 { run.streams() } else { run.files() };
     // Also after an error: what was analysed is not lost.
     let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish();
@@ -158,11 +162,11 @@ impl Run<'_> {
     }
 
     fn files(&self) -> anyhow::Result<()> {
-        let engine = self.models.engine(Some(&self.model))?;
+        let engine = self.models.engine(Some(&self.model), self.gpus.first())?;
         let run = FileRun {
             // Guests of one file run one frame at a time; a second thread would have nothing to do.
             pool: Arc::new(GuestPool::start(1).context("cannot start the guest thread")?),
-            depth: 2 * self.config.infer.sessions() + 2,
+            depth: engine.lossless_depth(),
             engine,
             decode: self.config.decode.clone(),
             clock: Arc::clone(&self.clock),
@@ -220,7 +224,7 @@ impl Run<'_> {
     }
 
     fn streams(&self) -> anyhow::Result<()> {
-        let engine = self.models.engine(Some(&self.model))?;
+        let gpus = Gpus::new(self.gpus.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut ingest = self.config.ingest.clone();
         // Whoever types an address on this machine's command line may reach this machine.
@@ -256,7 +260,10 @@ impl Run<'_> {
                     guests: self.guests.clone(),
                 };
                 let book = Arc::new(SlotBook::new(spec, SlotRecords::default()));
-                cameras.push(RunningCamera::start(&shared, n as u64 + 1, book, &self.model, &engine, stage, metrics)?);
+                let seat = gpus.take(None);
+                let engine = self.models.engine(Some(&self.model), seat.as_ref().map(Seat::gpu))?;
+                let placed = (&engine, seat);
+                cameras.push(RunningCamera::start(&shared, n as u64 + 1, book, &self.model, placed, stage, metrics)?);
             }
             let limit = self.args.seconds.map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
             tokio::select! {

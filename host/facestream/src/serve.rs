@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use facestream_api::control::CameraDefaults;
 use facestream_core::{Clock, Message, SystemClock};
-use facestream_pipeline::Supervisor;
 use facestream_pipeline::camera::Shared;
 use facestream_pipeline::lane::GuestPool;
 use facestream_pipeline::recordings::Recordings;
 use facestream_pipeline::stage::Outlet;
 use facestream_pipeline::supervisor::Parts;
 use facestream_pipeline::wanted::SqliteWanted;
+use facestream_pipeline::{Gpus, Supervisor};
 use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // A camera on this very machine is a risk only where others can ask for it.
     ingest.addresses.allow_loopback |= config.server.listen.ip().is_loopback();
     let (guests, _engine) = parts::guest_store(&config.guests, Some(&data))?;
+    let gpus = parts::gpus(&config.infer)?;
     let supervisor = Supervisor::new(Parts {
         shared: Arc::new(Shared {
             clock: Arc::clone(&clock),
@@ -96,7 +97,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             pool: GuestPool::start(config.pipeline.threads()).context("cannot start the guest threads")?,
             events,
         }),
-        models: parts::models(&config.infer, &config.defaults.model, Some(&data))?,
+        models: parts::models(&config.infer, &config.defaults.model, Some(&data), !gpus.is_empty())?,
+        gpus: Arc::new(Gpus::new(gpus)),
+        admission: config.admission.clone(),
         guests,
         guest_config: config.guests.clone(),
         recordings: Recordings::open(&data.join("recordings"), &config.guests.recorder, Arc::clone(&clock))?,

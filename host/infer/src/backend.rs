@@ -24,6 +24,14 @@ pub trait Detector: Send + Sync + fmt::Debug {
     fn max_batch(&self) -> Option<usize> {
         None
     }
+    /// Frames a run that are best where the configuration leaves it open.
+    fn best_batch(&self) -> usize {
+        1
+    }
+    /// Sessions, and so worker threads, that are best; `None`: as many as the configuration's threads make.
+    fn sessions(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// One session, used by one thread at a time.

@@ -4,11 +4,12 @@
 //! one lock and adds threads. Invariants, each with a test:
 //! - a feed's results leave in the order its frames were taken, one at a time;
 //! - a lossless feed loses nothing and never has more than `depth` frames waiting or on their way;
-//! - a live feed has at most one frame waiting and `live_limit` on their way; what a newer frame replaces is counted;
+//! - a live feed has at most `live_queue` frames waiting and `live_limit` on their way; what a newer frame replaces is
+//!   counted;
 //! - feeds take turns: between two frames of one feed, every other feed whose frame waits and fits gets its turn.
 //!
-//! Queues (all per feed): `waiting`, bound 1 (live: newest wins, counted `superseded`) or `depth` (lossless: the offerer
-//! waits); `done`, results that wait for an earlier frame of their feed, bound `live_limit` or `depth`.
+//! Queues (all per feed): `waiting`, bound `live_queue` (live: the oldest goes, counted `superseded`) or `depth` (lossless:
+//! the offerer waits); `done`, results that wait for an earlier frame of their feed, bound `live_limit` or `depth`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -24,7 +25,8 @@ use crate::error::InferError;
 /// How a feed behaves when inference is slower than its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedKind {
-    /// A camera: its newest frame waits, the one before is dropped and counted. Offering never blocks.
+    /// A camera: its newest frames wait (`InferConfig::live_queue`, usually one), older ones are dropped and counted.
+    /// Offering never blocks.
     Live,
     /// A file: every frame is analysed. Offering waits while `depth` frames are waiting or on their way (at least 1).
     Lossless {
@@ -89,9 +91,9 @@ struct FeedState {
 
 impl FeedState {
     /// Frames it could still be given right now.
-    fn room(&self) -> usize {
+    fn room(&self, live_queue: usize) -> usize {
         match self.kind {
-            FeedKind::Live => 1 - self.waiting.len().min(1),
+            FeedKind::Live => live_queue.saturating_sub(self.waiting.len()),
             FeedKind::Lossless { depth } => depth.max(1).saturating_sub(self.waiting.len() + self.taken),
         }
     }
@@ -114,6 +116,7 @@ pub(crate) struct Batcher {
     max_batch: usize,
     max_wait: Duration,
     live_limit: usize,
+    live_queue: usize,
 }
 
 impl fmt::Debug for Batcher {
@@ -124,7 +127,8 @@ impl fmt::Debug for Batcher {
 
 impl Batcher {
     /// `live_limit`: frames of one live feed on their way at once; the number of workers lets one camera use them all.
-    pub(crate) fn new(max_batch: usize, max_wait: Duration, live_limit: usize) -> Self {
+    /// `live_queue`: frames of one live feed that may wait.
+    pub(crate) fn new(max_batch: usize, max_wait: Duration, live_limit: usize, live_queue: usize) -> Self {
         Self {
             feeds: BTreeMap::new(),
             ring: VecDeque::new(),
@@ -132,6 +136,7 @@ impl Batcher {
             max_batch: max_batch.max(1),
             max_wait,
             live_limit: live_limit.max(1),
+            live_queue: live_queue.max(1),
         }
     }
 
@@ -156,14 +161,19 @@ impl Batcher {
 
     /// Takes a frame, or gives it back when the feed is lossless and full.
     pub(crate) fn offer(&mut self, id: u64, frame: Frame, group: u64, now: Instant) -> Result<(), Frame> {
+        let live_queue = self.live_queue;
         let Some(feed) = self.feeds.get_mut(&id) else { return Err(frame) };
-        if feed.room() == 0 {
+        if feed.room(live_queue) == 0 {
             if feed.kind != FeedKind::Live {
                 return Err(frame);
             }
             let since = feed.waiting.pop_front().map_or(now, |replaced| replaced.since);
             feed.metrics.dropped(DropReason::Superseded, 1);
-            feed.waiting.push_back(Waiting { frame, group, since });
+            feed.waiting.push_back(Waiting { frame, group, since: now });
+            // A source faster than `max_wait` must not put its own turn off for ever.
+            if let Some(front) = feed.waiting.front_mut() {
+                front.since = front.since.min(since);
+            }
             return Ok(());
         }
         if feed.waiting.is_empty() {
@@ -190,10 +200,9 @@ impl Batcher {
                 oldest = feed.waiting.front().map_or(oldest, |w| oldest.min(w.since));
             }
             // Feeds that have nothing more to give are not waited for.
-            let more = self
-                .feeds
-                .values()
-                .any(|f| !f.draining && f.room() > 0 && (f.kind != FeedKind::Live || f.taken < live_limit));
+            let more = self.feeds.values().any(|f| {
+                !f.draining && f.room(self.live_queue) > 0 && (f.kind != FeedKind::Live || f.taken < live_limit)
+            });
             let waited = now.saturating_duration_since(oldest);
             if available < self.max_batch && more && waited < self.max_wait {
                 return Next::Wait(self.max_wait - waited);

@@ -73,6 +73,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     count: usize,
+    max_batch: usize,
 }
 
 impl fmt::Debug for Engine {
@@ -101,19 +102,27 @@ impl Engine {
     /// # Errors
     /// When a session cannot be opened or a thread cannot be started.
     pub fn start(detector: Arc<dyn Detector>, config: &InferConfig) -> Result<Arc<Self>, InferError> {
-        let count = config.sessions();
-        let max_batch = config.max_batch.min(detector.max_batch().unwrap_or(usize::MAX));
-        let max_wait = Duration::from_millis(config.max_wait_ms);
+        let count = detector.sessions().unwrap_or_else(|| config.sessions());
+        let (batch, wait) = match config.max_batch {
+            // An idle session takes what is there.
+            0 => (detector.best_batch(), 0),
+            batch => (batch, config.max_wait_ms),
+        };
+        let max_batch = batch.min(detector.max_batch().unwrap_or(usize::MAX));
+        let max_wait = Duration::from_millis(wait);
         // Here, not in the threads: an error is an answer to whoever starts the engine.
         let backends = (0..count).map(|_| detector.open()).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
             detector,
-            state: Mutex::new(State { batcher: Batcher::new(max_batch, max_wait, count), stopping: false }),
+            state: Mutex::new(State {
+                batcher: Batcher::new(max_batch, max_wait, count, config.live_queue),
+                stopping: false,
+            }),
             work: Condvar::new(),
             space: Condvar::new(),
             counters: Counters::default(),
         });
-        let engine = Arc::new(Self { shared: Arc::clone(&shared), workers: Mutex::new(Vec::new()), count });
+        let engine = Arc::new(Self { shared: Arc::clone(&shared), workers: Mutex::new(Vec::new()), count, max_batch });
         for (n, backend) in backends.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
             let thread =
@@ -132,6 +141,12 @@ impl Engine {
     pub fn attach(&self, kind: FeedKind, metrics: Arc<CameraMetrics>, sink: Sink) -> Feed {
         let id = self.shared.lock().batcher.attach(kind, Arc::clone(&metrics), sink);
         Feed { shared: Arc::clone(&self.shared), id, metrics }
+    }
+
+    /// Frames of a file that keep every session busy: a batch in work and one in waiting for each, and some.
+    #[must_use]
+    pub fn lossless_depth(&self) -> usize {
+        2 * self.count * self.max_batch + 2
     }
 
     /// What it has done so far.

@@ -43,6 +43,36 @@ pub enum InferError {
         /// What is wrong.
         reason: String,
     },
+    /// A TensorRT engine without a word on its tensors.
+    #[error(
+        "{} cannot be used without {}, which names its tensors: {reason}. It looks like: \
+         inputs = [{{ name = \"images\", shape = [-1, 3, 640, 640] }}] / \
+         outputs = [{{ name = \"output0\", shape = [-1, 5, 8400] }}] / max_batch = 32", engine.display(), note.display()
+    )]
+    EngineNote {
+        /// The engine.
+        engine: PathBuf,
+        /// The file that is missing or wrong.
+        note: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model that only a GPU runs, where none can be used.
+    #[error("{model} runs on a GPU only, and none can be used: {reason}")]
+    NeedsGpu {
+        /// Name of the model.
+        model: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The GPU refused.
+    #[error("{model}: {error}")]
+    Gpu {
+        /// Name of the model.
+        model: String,
+        /// What it said.
+        error: facestream_gpu::GpuError,
+    },
     /// A valid model, but of no family that is understood.
     #[error("{model} fits no known model family. Found: {found}. Expected one of: {expected}")]
     UnknownFamily {

@@ -9,6 +9,8 @@ mod yunet;
 
 use std::fmt;
 
+use facestream_gpu::Rule;
+
 use crate::geometry::Fit;
 use crate::nms::Candidate;
 use crate::onnx::{Description, Dim, FLOAT, Freeing, TensorInfo};
@@ -79,6 +81,19 @@ pub(crate) struct Thinning {
     pub(crate) clip: bool,
 }
 
+/// Outputs that speak of the same cells, for a device that sends only the cells that count.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cells {
+    /// Which outputs, in the order that `rule` speaks of.
+    pub(crate) outputs: Vec<usize>,
+    /// Whether channels come last (`[batch, cells, channels]`) rather than first (`[batch, channels, cells…]`).
+    pub(crate) channels_last: bool,
+    /// How a cell's score is made.
+    pub(crate) rule: Rule,
+    /// What the outputs of a cell are taken for that was not sent: anything that scores below every threshold.
+    pub(crate) absent: f32,
+}
+
 /// The same model with less work.
 pub(crate) struct Reworked {
     /// Its file.
@@ -102,6 +117,17 @@ pub(crate) trait Family: Send + Sync + fmt::Debug {
     /// The model changed to less work with the same results, where the family knows how and the graph is the one known.
     /// `stem` allows to leave the first layers to [`Stem`].
     fn rework(&self, _bytes: &[u8], _input: &str, _stem: bool) -> Option<Reworked> {
+        None
+    }
+    /// Extents of an output without the batch, for an input of `size`: what the graph declares, and where it declares
+    /// none, what the family's layout makes of the size.
+    ///
+    /// # Errors
+    /// In words, when neither says.
+    fn extents(&self, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String>;
+    /// Which cells of its outputs can count at all, so that a device sends only those; `None`: everything is sent. Each
+    /// output's extents are given without the batch.
+    fn cells(&self, _outputs: &[Vec<usize>]) -> Option<Vec<Cells>> {
         None
     }
     /// Reads picture `item` of a batch. `size` is the input's width and height.
@@ -144,6 +170,20 @@ fn image_input(description: &Description) -> Option<&TensorInfo> {
     let [input] = description.inputs.as_slice() else { return None };
     let shaped = input.dims.len() == 4 && may_be(&input.dims[1], 3);
     (input.element == FLOAT && shaped).then_some(input)
+}
+
+/// The declared extents without the batch, those that are free as `fill` says (by their place).
+fn declared(output: &TensorInfo, fill: &[usize]) -> Result<Vec<usize>, String> {
+    let rest = output.dims.get(1..).unwrap_or_default();
+    if rest.len() != fill.len() {
+        return Err(format!("the output {output} has {} extents, expected {}", output.dims.len(), fill.len() + 1));
+    }
+    let of = |(dim, &fill): (&Dim, &usize)| dim.fixed().map_or(Ok(fill), usize::try_from);
+    let extents = rest.iter().zip(fill).map(of).collect::<Result<Vec<_>, _>>();
+    extents
+        .ok()
+        .filter(|e| e.iter().all(|n| *n > 0))
+        .ok_or_else(|| format!("the output {output} has no usable extents"))
 }
 
 /// Whether an extent is `n` or free.

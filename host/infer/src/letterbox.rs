@@ -53,19 +53,34 @@ fn taps(source: u32, inner: u32) -> impl Iterator<Item = (u32, u32, f32)> {
     })
 }
 
+/// Rows with the weight of the second in 1/256.
+fn row_taps(geometry: &Geometry) -> Vec<(u32, u32, u16)> {
+    taps(geometry.source.1, geometry.inner.1)
+        .map(|(a, b, w)| {
+            let w = (w * 256.0).round() as u16;
+            // A weight that rounds to the whole is the second row alone.
+            if w == 256 { (b, b, 0) } else { (a, b, w) }
+        })
+        .collect()
+}
+
+/// Columns and rows of a geometry, for a device that does the same.
+pub(crate) fn taps_of(geometry: &Geometry) -> (Vec<(u32, u32, f32)>, Vec<(u32, u32, u16)>) {
+    (taps(geometry.source.0, geometry.inner.0).collect(), row_taps(geometry))
+}
+
+/// The colour conversion, for a device that does the same.
+pub(crate) fn colours(full_range: bool, bt709: bool) -> facestream_gpu::Colours {
+    // The scale is the target's there.
+    Colours::new(full_range, bt709, 1.0).for_device()
+}
+
 impl Plan {
     fn new(geometry: &Geometry, format: PixelFormat) -> Self {
         let (sx, _) = chroma_shift(format);
         let step = if format == PixelFormat::Nv12 { 2 } else { 1 };
         let columns = RowTaps::new(taps(geometry.source.0, geometry.inner.0), sx, step);
-        let rows = taps(geometry.source.1, geometry.inner.1)
-            .map(|(a, b, w)| {
-                let w = (w * 256.0).round() as u16;
-                // A weight that rounds to the whole is the second row alone.
-                if w == 256 { (b, b, 0) } else { (a, b, w) }
-            })
-            .collect();
-        Self { columns, rows }
+        Self { columns, rows: row_taps(geometry) }
     }
 }
 

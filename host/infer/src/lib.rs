@@ -26,26 +26,32 @@
 mod backend;
 mod batcher;
 mod config;
+mod device;
 mod engine;
+mod engine_file;
 mod error;
 mod family;
 mod geometry;
 mod letterbox;
+mod load;
 mod model;
 mod nms;
 pub mod onnx;
 mod runtime;
+pub mod speed;
 mod stem;
 #[cfg(test)]
 mod testing;
 
 pub use backend::{Backend, Detector};
 pub use batcher::{FeedKind, Sink};
-pub use config::{InferConfig, InputSize, Provider};
+pub use config::{Device, InferConfig, InputSize, Provider};
+pub use device::{DeviceLetterbox, tensorrt_version};
 pub use engine::{Engine, EngineStats, Feed};
 pub use error::InferError;
 pub use family::{Channels, InputSpec};
 pub use geometry::{Fit, Geometry, STRIDE, input_for};
 pub use letterbox::Letterbox;
+pub use load::{gpus, load};
 pub use model::{Model, ModelInfo};
 pub use runtime::{RuntimeInfo, available};

@@ -39,6 +39,10 @@ pub struct ModelInfo {
     pub fixed_size: Option<(u32, u32)>,
     /// Provider in use.
     pub provider: Provider,
+    /// Number of the GPU that it runs on.
+    pub gpu: Option<usize>,
+    /// Pictures a second that one session of it took when it was warmed up; GPUs only.
+    pub images_per_second: Option<u32>,
     /// Why a preferred provider is not in use.
     pub notes: Vec<String>,
 }
@@ -46,6 +50,9 @@ pub struct ModelInfo {
 impl fmt::Display for ModelInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}, on {}", self.name, self.family, self.provider.as_str())?;
+        if let Some(gpu) = self.gpu {
+            write!(f, " cuda:{gpu}")?;
+        }
         if let Some((w, h)) = self.fixed_size {
             write!(f, ", fixed input {w}x{h}")?;
         }
@@ -88,15 +95,7 @@ impl Model {
         if !problems.is_empty() {
             return Err(InferError::Config(problems.join("; ")));
         }
-        let unreadable = |e: std::io::Error| InferError::Unreadable { path: path.to_owned(), reason: e.to_string() };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > MAX_MODEL_BYTES {
-            let reason = onnx::OnnxError::TooLarge(size).to_string();
-            return Err(InferError::NotOnnx { model: path.display().to_string(), reason });
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
-        Self::from_bytes(&name, &bytes, config)
+        Self::from_bytes(&name_of(path), &read_file(path)?, config)
     }
 
     /// As [`Model::load`], from memory.
@@ -116,9 +115,9 @@ impl Model {
             found,
             expected,
         })?;
-        let sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = sha256_of(bytes);
         // OpenVINO computes in bf16, which the first layers' own code would not gain from.
-        let stem = Stem::supported() && config.providers.iter().all(|p| *p == Provider::Cpu);
+        let stem = Stem::supported() && !config.providers.contains(&Provider::OpenVino);
         let input = description.inputs.first().map_or("", |i| i.name.as_str());
         let reworked = if rework { family.rework(bytes, input, stem) } else { None };
         let (bytes, family, stem) = match reworked {
@@ -138,6 +137,8 @@ impl Model {
             sha256,
             fixed_size: spec.fixed_size,
             provider,
+            gpu: None,
+            images_per_second: None,
             notes,
         };
         let inner = Arc::new(Inner {
@@ -199,6 +200,30 @@ impl Inner {
     }
 }
 
+/// A file's name without its ending.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned())
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// When it cannot be read, or is larger than any model.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, InferError> {
+    let unreadable = |e: std::io::Error| InferError::Unreadable { path: path.to_owned(), reason: e.to_string() };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > MAX_MODEL_BYTES {
+        let reason = onnx::OnnxError::TooLarge(size).to_string();
+        return Err(InferError::NotOnnx { model: path.display().to_string(), reason });
+    }
+    std::fs::read(path).map_err(unreadable)
+}
+
+/// The digest of a file, in hexadecimal.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// The first provider in order of preference that works, and why those before it do not.
 fn first_session(
     rt: &mut Runtime<'_>,
@@ -208,17 +233,20 @@ fn first_session(
 ) -> Result<(Session, Provider, Vec<String>), InferError> {
     let mut notes = Vec::new();
     for &provider in &config.providers {
-        if provider == Provider::OpenVino {
-            if let Err(why) = rt.openvino(config) {
-                notes.push(why);
-                continue;
+        match provider {
+            Provider::OpenVino => {
+                if let Err(why) = rt.openvino(config) {
+                    notes.push(why);
+                    continue;
+                }
+                match session(rt, name, bytes, config, provider) {
+                    Ok(session) => return Ok((session, provider, notes)),
+                    Err(why) => notes.push(format!("openvino: {why}")),
+                }
             }
-            match session(rt, name, bytes, config, provider) {
-                Ok(session) => return Ok((session, provider, notes)),
-                Err(why) => notes.push(format!("openvino: {why}")),
-            }
-        } else {
-            return Ok((session(rt, name, bytes, config, provider)?, provider, notes));
+            Provider::Cpu => return Ok((session(rt, name, bytes, config, provider)?, provider, notes)),
+            // `load.rs` has tried them where there is a GPU.
+            Provider::TensorRt | Provider::Cuda => {}
         }
     }
     // `["openvino"]` alone still means: analyse, and say that it could not be had.
@@ -246,7 +274,7 @@ fn session(
         }
         match provider {
             // Named, so that ONNX Runtime does not choose by itself once a plugin is registered.
-            Provider::Cpu => {
+            Provider::Cpu | Provider::TensorRt | Provider::Cuda => {
                 let devices: Vec<_> = rt.environment().devices().collect();
                 let named = |name: &'static str| move |d: &&ort::device::Device<'_>| d.ep().is_ok_and(|ep| ep == name);
                 if devices.iter().any(|d| named(OPENVINO)(&d)) {

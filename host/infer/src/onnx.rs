@@ -3,12 +3,14 @@
 //! Owns the few message fields that this needs (numbers from onnx.proto3 of ONNX 1.20). Must not know model families
 //! and must not run anything. Works on the wire format, so whatever it does not understand stays as it was.
 
+mod engine;
 pub(crate) mod nodes;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use engine::wrap_engine;
 #[cfg(test)]
 use wire::put_varint;
 use wire::{Fields, Malformed, put_bytes};

@@ -297,7 +297,7 @@ fn files_that_are_no_detector_are_refused_in_words() {
     assert!(Model::load(&huge, &config).unwrap_err().to_string().contains("1073741825 bytes"));
     let missing = Model::load(&dir.join("nobody.onnx"), &config).unwrap_err();
     assert!(matches!(&missing, InferError::Unreadable { path, .. } if path.ends_with("nobody.onnx")));
-    let wrong = InferConfig { max_batch: 0, ..config.clone() };
+    let wrong = InferConfig { max_batch: 1000, ..config.clone() };
     assert!(matches!(Model::load(&huge, &wrong), Err(InferError::Config(_))));
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::book::SlotBook;
 use crate::lane::{GuestPool, Lane, LaneError, WhenFull};
+use crate::placement::{Demand, Seat};
 use crate::rate::Rate;
 use crate::snapshot::Latest;
 use crate::stage::Stage;
@@ -62,6 +63,9 @@ pub struct RunningCamera {
     slots: Arc<Mutex<Vec<SlotStatus>>>,
     candidates: Arc<AtomicUsize>,
     stream: Arc<Mutex<Option<StreamParams>>>,
+    /// What decodes, once something does.
+    decoder: Arc<Mutex<Option<String>>>,
+    seat: Option<Arc<Seat>>,
     rates: Mutex<(Rate, Rate)>,
     cancel: CancellationToken,
     decoding: Mutex<Option<oneshot::Receiver<()>>>,
@@ -85,10 +89,42 @@ impl RunningCamera {
         worker: WorkerId,
         book: Arc<SlotBook>,
         model: &str,
-        engine: &Arc<Engine>,
+        placed: (&Arc<Engine>, Option<Seat>),
         stage: Stage,
         metrics: Arc<CameraMetrics>,
     ) -> Result<Arc<Self>, SpawnError> {
+        let cancel = CancellationToken::new();
+        // Until everything runs: without its decode thread a camera must not go on connecting.
+        let guard = cancel.clone().drop_guard();
+        let (env, spec) = (Arc::clone(&shared.ingest), book.spec());
+        let IngestHandle { events, state, .. } =
+            facestream_ingest::spawn(env, &spec, Arc::clone(&metrics), cancel.clone());
+        let camera = Self::start_with(shared, worker, book, model, placed, stage, metrics, (events, state, cancel))?;
+        guard.disarm();
+        Ok(camera)
+    }
+
+    /// As [`RunningCamera::start`], for access units that come from elsewhere than a network: a benchmark's memory. To stop,
+    /// the source is cancelled; it then says [`IngestEvent::Ended`].
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    #[allow(clippy::too_many_arguments)] // As `start`, and the source.
+    pub fn start_with(
+        shared: &Arc<Shared>,
+        worker: WorkerId,
+        book: Arc<SlotBook>,
+        model: &str,
+        (engine, seat): (&Arc<Engine>, Option<Seat>),
+        stage: Stage,
+        metrics: Arc<CameraMetrics>,
+        (events, state, cancel): (
+            crossbeam_channel::Receiver<IngestEvent>,
+            watch::Receiver<CameraState>,
+            CancellationToken,
+        ),
+    ) -> Result<Arc<Self>, SpawnError> {
+        let seat = seat.map(Arc::new);
         let spec = book.spec();
         let (latest, slots, factory) = (stage.latest(), stage.slots(), stage.guests.factory());
         let candidates = stage.candidates();
@@ -108,12 +144,8 @@ impl RunningCamera {
             )
         };
 
-        let cancel = CancellationToken::new();
-        // Until everything runs: without its decode thread a camera must not go on connecting.
-        let guard = cancel.clone().drop_guard();
-        let ingest = facestream_ingest::spawn(Arc::clone(&shared.ingest), &spec, Arc::clone(&metrics), cancel.clone());
-        let IngestHandle { events, state, .. } = ingest;
         let stream = Arc::new(Mutex::new(None));
+        let decoder = Arc::new(Mutex::new(None));
         let (done, decoding) = oneshot::channel();
         let looping = DecodeLoop {
             spec: spec.clone(),
@@ -122,6 +154,8 @@ impl RunningCamera {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&shared.clock),
             stream: Arc::clone(&stream),
+            decoder: Arc::clone(&decoder),
+            seat: seat.clone(),
             feed,
         };
         std::thread::Builder::new()
@@ -134,7 +168,6 @@ impl RunningCamera {
             })
             .map_err(|source| SpawnError { camera: spec.id.clone(), source })?;
 
-        guard.disarm();
         tokio::spawn(announce(spec.id.clone(), state.clone(), shared.events.clone()));
         Ok(Arc::new(Self {
             id: spec.id.clone(),
@@ -151,6 +184,8 @@ impl RunningCamera {
             slots,
             candidates,
             stream,
+            decoder,
+            seat,
             rates: Mutex::default(),
             cancel,
             decoding: Mutex::new(Some(decoding)),
@@ -244,6 +279,28 @@ impl RunningCamera {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).0.per_second()
     }
 
+    /// What it asks of its GPU, and which one that is; `None` when it is on the processor.
+    #[must_use]
+    pub fn demand(&self, assumed_fps: f64) -> Option<(usize, Demand)> {
+        let seat = self.seat.as_ref()?;
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let (codec, size) = (stream.as_ref().map(|s| s.codec), stream.as_ref().and_then(|s| s.size));
+        drop(stream);
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fps, analysed) = (rates.0.per_second(), rates.1.per_second());
+        drop(rates);
+        // One that is away will be back.
+        let away = fps <= 0.0;
+        let wanted = self.book.spec().detect_fps.map_or(assumed_fps, f64::from);
+        let demand = Demand {
+            codec,
+            size,
+            fps: if away { assumed_fps } else { fps },
+            analysed_fps: if away { wanted } else { analysed },
+        };
+        Some((seat.gpu().ordinal(), demand))
+    }
+
     /// Everything about it. Never waits for a guest.
     #[must_use]
     pub fn status(&self) -> CameraStatus {
@@ -261,6 +318,8 @@ impl RunningCamera {
             fps,
             analysed_fps,
             model: self.model.clone(),
+            decoder: self.decoder.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            gpu: self.seat.as_ref().map(|seat| seat.gpu().ordinal()),
             codec,
             size,
             counters: self.metrics.counters(),
@@ -315,6 +374,8 @@ struct DecodeLoop {
     metrics: Arc<CameraMetrics>,
     clock: Arc<dyn Clock>,
     stream: Arc<Mutex<Option<StreamParams>>>,
+    decoder: Arc<Mutex<Option<String>>>,
+    seat: Option<Arc<Seat>>,
     feed: Feed,
 }
 
@@ -334,11 +395,16 @@ impl DecodeLoop {
                     let opened = match decoder.take() {
                         // The same decoder goes on, so that timestamps do, and what it held back is not lost.
                         Some(mut decoder) => decoder.restart(&params, &mut offer).map(|_| decoder),
-                        None => open_decoder(&params, &self.config, Arc::clone(&self.metrics), Arc::clone(&self.clock)),
+                        None => {
+                            let gpu = self.seat.as_ref().map(|seat| seat.gpu());
+                            let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
+                            open_decoder(&params, &self.config, gpu, metrics, clock)
+                        }
                     };
                     match opened {
                         Ok(opened) => {
                             tracing::info!(camera = %self.spec.id, decoder = opened.describe(), "decoding");
+                            self.tell_decoder(&*opened);
                             decoder = Some(opened);
                         }
                         Err(error) => tracing::error!(camera = %self.spec.id, %error, "cannot decode this camera"),
@@ -347,7 +413,12 @@ impl DecodeLoop {
                 }
                 IngestEvent::AccessUnit(unit) => match &mut decoder {
                     Some(open) => {
-                        if self.failed(open.decode(&unit, &mut offer)) {
+                        let done = open.decode(&unit, &mut offer);
+                        if done.as_ref().is_ok_and(|report| report.rebuilt) {
+                            // It may have left the GPU.
+                            self.tell_decoder(&**open);
+                        }
+                        if self.failed(done) {
                             decoder = None;
                         }
                     }
@@ -363,6 +434,11 @@ impl DecodeLoop {
         if !self.feed.drain(self.drain) {
             tracing::warn!(camera = %self.spec.id, "frames were still in inference when the grace period ran out");
         }
+    }
+
+    /// What decodes from here on, for the camera's status.
+    fn tell_decoder(&self, decoder: &dyn Decoder) {
+        *self.decoder.lock().unwrap_or_else(PoisonError::into_inner) = Some(decoder.describe());
     }
 
     /// Damage is no error, so what comes here cannot be mended by going on.

@@ -13,6 +13,7 @@ pub mod file;
 pub mod lane;
 pub mod models;
 mod motion;
+pub mod placement;
 mod rate;
 pub mod recordings;
 pub mod snapshot;
@@ -22,4 +23,5 @@ pub mod wanted;
 
 pub use config::PipelineConfig;
 pub use models::Models;
+pub use placement::{AdmissionConfig, Gpus};
 pub use supervisor::{StartError, Supervisor};

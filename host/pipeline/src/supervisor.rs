@@ -23,6 +23,7 @@ use crate::book::SlotBook;
 use crate::camera::{RunningCamera, Shared, SpawnError};
 use crate::changes::Changes;
 use crate::models::{ModelError, Models};
+use crate::placement::{AdmissionConfig, Demand, Full, Gpus, Room, Seat, admit};
 use crate::recordings::Recordings;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
@@ -76,6 +77,9 @@ pub enum StartError {
         /// Why, in words.
         reason: String,
     },
+    /// Its GPU has no room for it.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// It could not be remembered.
     #[error(transparent)]
     Wanted(#[from] WantedError),
@@ -93,6 +97,10 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// Models.
     pub models: Arc<Models>,
+    /// GPUs.
+    pub gpus: Arc<Gpus>,
+    /// What they can carry.
+    pub admission: AdmissionConfig,
     /// Guests.
     pub guests: Arc<GuestStore>,
     /// Their limits.
@@ -195,7 +203,8 @@ impl Supervisor {
                 break;
             }
             let id = spec.id.clone();
-            match self.launch(worker, spec) {
+            let seat = self.parts.gpus.take(None);
+            match self.launch(worker, spec, seat) {
                 Ok(camera) => {
                     self.write().insert(id, camera);
                     restored += 1;
@@ -238,8 +247,12 @@ impl Supervisor {
         let id = spec.id.clone();
         // Only what can never become right is refused here; a name that does not resolve now may do so later.
         self.parts.shared.ingest.policy.precheck(&spec.url)?;
+        let seat = self.parts.gpus.take(None);
+        if let Some(seat) = &seat {
+            self.room_for(&spec, seat)?;
+        }
         let worker = self.next_worker.fetch_add(1, Ordering::Relaxed);
-        let camera = self.launch(worker, spec.clone())?;
+        let camera = self.launch(worker, spec.clone(), seat)?;
         if let Err(error) = self.parts.wanted.put(worker, &spec) {
             let drain = self.parts.shared.drain;
             self.parts.runtime.spawn(async move { camera.stop(drain).await });
@@ -250,9 +263,31 @@ impl Supervisor {
         Ok((worker, true))
     }
 
-    fn launch(&self, worker: WorkerId, spec: CameraSpec) -> Result<Arc<RunningCamera>, StartError> {
+    /// Whether the GPU of `seat` has room for one more camera, by the loads of those that it has.
+    fn room_for(&self, spec: &CameraSpec, seat: &Seat) -> Result<(), StartError> {
+        let (parts, gpu) = (&self.parts, seat.gpu());
+        let config = &parts.admission;
+        let running: Vec<Demand> = self
+            .cameras()
+            .iter()
+            .filter_map(|camera| camera.demand(config.assumed_fps))
+            .filter_map(|(on, demand)| (on == gpu.ordinal()).then_some(demand))
+            .collect();
+        let fps = config.assumed_fps;
+        let analysed_fps = spec.detect_fps.map_or(fps, |n| f64::from(n).min(fps));
+        let next = Demand { codec: None, size: None, fps, analysed_fps };
+        let room = Room {
+            // A GPU that does not answer is not full; starting the camera will say what is wrong with it.
+            free_memory: gpu.memory().map_or(u64::MAX, |m| m.free),
+            images_per_second: parts.models.images_per_second(spec.model.as_deref(), gpu.ordinal()),
+        };
+        let full = |reason| Full { gpu: gpu.ordinal(), cameras: running.len(), reason };
+        Ok(admit(&running, &next, &room, config).map_err(full)?)
+    }
+
+    fn launch(&self, worker: WorkerId, spec: CameraSpec, seat: Option<Seat>) -> Result<Arc<RunningCamera>, StartError> {
         let parts = &self.parts;
-        let engine = parts.models.engine(spec.model.as_deref())?;
+        let engine = parts.models.engine(spec.model.as_deref(), seat.as_ref().map(Seat::gpu))?;
         let model = parts.models.resolve(spec.model.as_deref()).to_owned();
         let metrics = Arc::new(CameraMetrics::default());
         let guests = self.guests(&spec.id, &spec.guests, &metrics)?;
@@ -275,7 +310,7 @@ impl Supervisor {
             .with_camera_motion(camera_motion)
             .recorded_by(Arc::clone(&parts.recordings));
         let _runtime = parts.runtime.enter();
-        Ok(RunningCamera::start(&parts.shared, worker, book, &model, &engine, stage, metrics)?)
+        Ok(RunningCamera::start(&parts.shared, worker, book, &model, (&engine, seat), stage, metrics)?)
     }
 
     fn guests(

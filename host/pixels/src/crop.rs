@@ -11,7 +11,19 @@ use crate::scale::{self, Quality, Source, Window};
 /// The samples that `area` touches, clipped to the picture. With `even`, the corner moves left and up to an even
 /// sample, so that no chroma sample is cut.
 pub(crate) fn window(planes: &Planes<'_>, area: Rect, even: bool) -> Result<Window, PictureError> {
-    let (width, height) = (planes.width, planes.height);
+    window_of((planes.width, planes.height), area, even)
+}
+
+/// The samples that [`crop_planes`] takes of a picture of this size: its corner is on even pixels. For pictures whose
+/// planes are elsewhere, so that only these samples need be fetched.
+///
+/// # Errors
+/// `OutOfFrame` as [`crop_planes`].
+pub fn crop_window(width: u32, height: u32, area: Rect) -> Result<Window, PictureError> {
+    window_of((width, height), area, true)
+}
+
+fn window_of((width, height): (u32, u32), area: Rect, even: bool) -> Result<Window, PictureError> {
     let out = PictureError::OutOfFrame { width, height };
     let finite = [area.x, area.y, area.width, area.height].iter().all(|v| v.is_finite());
     if !finite || area.width < 1.0 || area.height < 1.0 {

@@ -114,6 +114,8 @@ impl FakeControl {
             fps: kept.fps,
             analysed_fps: 10.0,
             model: kept.spec.model.clone().unwrap_or_else(|| "yunet".into()),
+            decoder: Some("h264 (FFmpeg 5.1.9, cpu, 1 thread)".into()),
+            gpu: None,
             codec: Some("h264"),
             size: Some((1280, 720)),
             counters: metrics.counters(),

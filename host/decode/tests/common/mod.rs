@@ -73,7 +73,8 @@ impl Rig {
         let metrics = Arc::new(CameraMetrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::at(0));
         let clip = ClipReader::open(path).expect("the clip opens");
-        let decoder = open_decoder(clip.params(), config, Arc::clone(&metrics), clock).expect("the decoder opens");
+        let decoder =
+            open_decoder(clip.params(), config, None, Arc::clone(&metrics), clock).expect("the decoder opens");
         Self { decoder, metrics, frames: Vec::new(), total: DecodeReport::default() }
     }
 

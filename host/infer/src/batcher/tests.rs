@@ -15,7 +15,7 @@ struct Bench {
 impl Bench {
     fn new(max_batch: usize, live_limit: usize, feeds: &[FeedKind]) -> Self {
         let start = Instant::now();
-        let mut batcher = Batcher::new(max_batch, WAIT, live_limit);
+        let mut batcher = Batcher::new(max_batch, WAIT, live_limit, 1);
         let metrics: Vec<_> = feeds.iter().map(|_| metrics()).collect();
         for (kind, m) in feeds.iter().zip(&metrics) {
             batcher.attach(*kind, Arc::clone(m), Arc::new(|_, _| ()));

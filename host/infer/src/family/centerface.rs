@@ -4,10 +4,12 @@
 
 use facestream_core::Point;
 
-use super::{Channels, Family, InputSpec, TensorView, Thinning, image_input, may_be};
+use facestream_gpu::Rule;
+
+use super::{Cells, Channels, Family, InputSpec, TensorView, Thinning, image_input, may_be};
 use crate::geometry::Fit;
 use crate::nms::Candidate;
-use crate::onnx::{Description, Freeing};
+use crate::onnx::{Description, Dim, Freeing, TensorInfo};
 
 pub(super) const EXPECTED: &str = "CenterFace: one input [batch,3,H,W], four outputs [batch,C,H/4,W/4] with C = 1 (heat \
                                    map), 2 (size), 2 (offset), 10 (landmarks)";
@@ -52,6 +54,18 @@ impl Family for CenterFace {
 
     fn thinning(&self) -> Thinning {
         Thinning { nms_iou: Some(0.3), whole_pixels: false, clip: true }
+    }
+
+    fn extents(&self, output: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
+        let channels = output.dims.get(1).and_then(Dim::fixed).and_then(|n| usize::try_from(n).ok());
+        let channels = channels.ok_or_else(|| format!("the output {output} does not declare its channels"))?;
+        // The graph's own rows and columns are those of the size it was exported for.
+        Ok(vec![channels, (height / 4) as usize, (width / 4) as usize])
+    }
+
+    fn cells(&self, _outputs: &[Vec<usize>]) -> Option<Vec<Cells>> {
+        let rule = Rule::Greatest { first: 0, count: 1 };
+        Some(vec![Cells { outputs: vec![0, 1, 2, 3], channels_last: false, rule, absent: 0.0 }])
     }
 
     fn decode(

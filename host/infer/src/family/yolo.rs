@@ -8,10 +8,12 @@
 
 use facestream_core::Point;
 
-use super::{Channels, Family, InputSpec, TensorView, Thinning, image_input};
+use facestream_gpu::Rule;
+
+use super::{Cells, Channels, Family, InputSpec, TensorView, Thinning, declared, image_input};
 use crate::geometry::Fit;
 use crate::nms::Candidate;
-use crate::onnx::{Description, Freeing};
+use crate::onnx::{Description, Freeing, TensorInfo};
 
 pub(super) const EXPECTED: &str = "YOLO: one input [batch,3,H,W], one output [batch,4+classes+points,anchors] or \
                                    [batch,boxes,6+points]";
@@ -201,6 +203,22 @@ impl Family for Yolo {
 
     fn thinning(&self) -> Thinning {
         Thinning { nms_iou: (!self.end_to_end).then_some(0.7), whole_pixels: false, clip: true }
+    }
+
+    fn extents(&self, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String> {
+        // Rows are always declared; anchors follow the size.
+        declared(output, &[0, anchors(size, GRIDS[0])])
+    }
+
+    fn cells(&self, outputs: &[Vec<usize>]) -> Option<Vec<Cells>> {
+        let [rows, _] = *outputs.first()?.as_slice() else { return None };
+        if self.end_to_end {
+            return None;
+        }
+        let points = self.points.or_else(|| guess_points(rows.checked_sub(5)?)).unwrap_or(Points::NONE);
+        let classes = rows.checked_sub(4 + points.columns()).filter(|n| *n > 0)?;
+        let rule = Rule::Greatest { first: 4, count: u32::try_from(classes).ok()? };
+        Some(vec![Cells { outputs: vec![0], channels_last: false, rule, absent: 0.0 }])
     }
 
     fn decode(&self, outputs: &[TensorView<'_>], item: usize, size: (u32, u32), threshold: f32) -> Decoded {

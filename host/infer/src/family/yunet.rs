@@ -7,10 +7,12 @@ mod rework;
 
 use facestream_core::Point;
 
-use super::{Channels, Family, InputSpec, Reworked, TensorView, Thinning, image_input, may_be};
+use facestream_gpu::Rule;
+
+use super::{Cells, Channels, Family, InputSpec, Reworked, TensorView, Thinning, image_input, may_be};
 use crate::geometry::Fit;
 use crate::nms::Candidate;
-use crate::onnx::{Description, Freeing};
+use crate::onnx::{Description, Freeing, TensorInfo};
 
 pub(super) const EXPECTED: &str = "YuNet: one input [batch,3,H,W], outputs cls_8, cls_16, cls_32, obj_8… [batch,cells,1], \
                                    bbox_8… [batch,cells,4], kps_8… [batch,cells,10]";
@@ -73,6 +75,34 @@ impl Family for YuNet {
     fn rework(&self, bytes: &[u8], input: &str, stem: bool) -> Option<Reworked> {
         let rework::Reworked { bytes, stem } = rework::rework(bytes, input, stem)?;
         Some(Reworked { bytes, family: Box::new(Self::Joined), stem })
+    }
+
+    fn extents(&self, output: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
+        // Names end in their stride: `bbox_16`, and `joined_16` of the reworked graph.
+        let stride = output.name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok()).filter(|n| STRIDES.contains(n));
+        let stride = stride.ok_or_else(|| format!("the output {output} does not name its stride"))?;
+        let (rows, columns) = ((height / stride) as usize, (width / stride) as usize);
+        match self {
+            Self::Joined => Ok(vec![rework::JOINED, rows, columns]),
+            Self::Apart(_) => {
+                let kind = KINDS.iter().find(|(kind, _)| output.name.starts_with(kind));
+                let channels = kind.map(|(_, n)| *n as usize);
+                Ok(vec![rows * columns, channels.ok_or_else(|| format!("the output {output} is not known"))?])
+            }
+        }
+    }
+
+    fn cells(&self, _outputs: &[Vec<usize>]) -> Option<Vec<Cells>> {
+        let (rule, absent) = (Rule::ProductOfLogits, f32::NEG_INFINITY);
+        Some(match self {
+            Self::Apart(places) => places
+                .iter()
+                .map(|p| Cells { outputs: p.to_vec(), channels_last: true, rule: Rule::Product, absent: 0.0 })
+                .collect(),
+            Self::Joined => (0..STRIDES.len())
+                .map(|output| Cells { outputs: vec![output], channels_last: false, rule, absent })
+                .collect(),
+        })
     }
 
     fn decode(

@@ -116,6 +116,14 @@ impl Colours {
     }
 }
 
+impl Colours {
+    /// The same numbers for the kernel.
+    pub(super) fn for_device(self) -> facestream_gpu::Colours {
+        let Self { gain, y_offset, rv, gu, gv, bu, .. } = self;
+        facestream_gpu::Colours { y_offset, gain, rv, gu, gv, bu }
+    }
+}
+
 /// Row buffers, kept from picture to picture.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {

@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::wire::{Fields, Malformed, put_bytes, put_varint};
 use super::{FLOAT, graph, model, tensor};
 
-mod node {
-    pub(super) const INPUT: u64 = 1;
-    pub(super) const OUTPUT: u64 = 2;
-    pub(super) const OP_TYPE: u64 = 4;
-    pub(super) const ATTRIBUTE: u64 = 5;
-    pub(super) const DOMAIN: u64 = 7;
+pub(super) mod node {
+    pub(in crate::onnx) const INPUT: u64 = 1;
+    pub(in crate::onnx) const OUTPUT: u64 = 2;
+    pub(in crate::onnx) const OP_TYPE: u64 = 4;
+    pub(in crate::onnx) const ATTRIBUTE: u64 = 5;
+    pub(in crate::onnx) const DOMAIN: u64 = 7;
 }
-mod attribute {
-    pub(super) const NAME: u64 = 1;
-    pub(super) const INT: u64 = 3;
-    pub(super) const INTS: u64 = 8;
-    pub(super) const TYPE: u64 = 20;
+pub(super) mod attribute {
+    pub(in crate::onnx) const NAME: u64 = 1;
+    pub(in crate::onnx) const INT: u64 = 3;
+    pub(in crate::onnx) const INTS: u64 = 8;
+    pub(in crate::onnx) const TYPE: u64 = 20;
     /// `AttributeProto.AttributeType`.
-    pub(super) const TYPE_INT: u64 = 2;
-    pub(super) const TYPE_INTS: u64 = 7;
+    pub(in crate::onnx) const TYPE_INT: u64 = 2;
+    pub(in crate::onnx) const TYPE_INTS: u64 = 7;
 }
 
 /// One operation.

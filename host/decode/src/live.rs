@@ -1,19 +1,21 @@
-//! Live decoding on the processor.
+//! Live decoding.
 //!
-//! Owns sessions, frame numbers, times through reordering, what is dropped and counted, and rebuilding a decoder that
-//! has lost its way. The bitstream is `engine`'s business.
+//! Owns sessions, frame numbers, times through reordering, what is dropped and counted, rebuilding a decoder that has
+//! lost its way, and leaving a GPU for the processor. The bitstream is `engine`'s business.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use facestream_core::clock::Clock;
-use facestream_core::frame::{Frame, FrameInfo, Picture as _};
+use facestream_core::frame::{Frame, FrameInfo};
 use facestream_core::media::{AccessUnit, Codec, StreamParams};
 use facestream_core::metrics::{CameraMetrics, Counter, DropReason};
 use ffmpeg_next::Packet;
 use ffmpeg_next::codec::Id;
 
-use crate::config::{DamagedFrames, DecodeConfig};
+use facestream_gpu::Gpu;
+
+use crate::config::{Acceleration, DamagedFrames, DecodeConfig};
 use crate::engine::{Decoded, Engine};
 use crate::error::DecodeError;
 use crate::timeline::Timeline;
@@ -36,17 +38,28 @@ struct Pending {
     counted: bool,
 }
 
-/// [`Decoder`] on FFmpeg's software decoders.
-pub(crate) struct SoftwareDecoder {
+/// [`Decoder`] on FFmpeg's decoders.
+pub(crate) struct LiveDecoder {
     engine: Engine,
     params: StreamParams,
     config: DecodeConfig,
+    /// Where it shall decode.
+    gpu: Option<Arc<Gpu>>,
+    place: Place,
     clock: Arc<dyn Clock>,
     state: State,
     next_tag: i64,
     /// Parameter sets go before the next unit: the decoder is new.
     needs_sets: bool,
     errors_in_a_row: u32,
+}
+
+/// Where it does decode.
+#[derive(Debug)]
+enum Place {
+    Gpu,
+    /// The processor, and why not the GPU that was wanted.
+    Cpu(Option<String>),
 }
 
 /// What pictures are turned into frames with; apart from the engine, which lends them.
@@ -64,13 +77,16 @@ struct State {
     latest: (u64, u64, u64),
 }
 
-impl SoftwareDecoder {
+impl LiveDecoder {
     pub(crate) fn open(
         params: &StreamParams,
         config: &DecodeConfig,
+        gpu: Option<&Arc<Gpu>>,
         metrics: Arc<CameraMetrics>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DecodeError> {
+        let wanted = gpu.filter(|_| config.acceleration != Acceleration::Cpu);
+        let (engine, place) = open_engine(params, config, wanted)?;
         let state = State {
             metrics,
             damaged_frames: config.damaged_frames,
@@ -84,9 +100,11 @@ impl SoftwareDecoder {
             latest: (0, 0, 0),
         };
         Ok(Self {
-            engine: open_engine(params, config)?,
+            engine,
             params: params.clone(),
             config: config.clone(),
+            gpu: wanted.cloned(),
+            place,
             clock,
             state,
             next_tag: 0,
@@ -97,8 +115,11 @@ impl SoftwareDecoder {
 
     fn drain(&mut self, report: &mut DecodeReport, out: &mut dyn FnMut(Frame)) -> Result<(), DecodeError> {
         let Self { engine, state, clock, .. } = self;
-        report.errors += engine.drain(&mut |decoded| state.deliver(decoded, clock.as_ref(), report, out))?;
-        report.dropped += state.forget_pending(0);
+        match engine.drain(&mut |decoded| state.deliver(decoded, clock.as_ref(), report, out)) {
+            Ok(errors) => report.errors += errors,
+            Err(error) => self.fall_back(error, report)?,
+        }
+        report.dropped += self.state.forget_pending(0);
         Ok(())
     }
 
@@ -127,16 +148,57 @@ impl SoftwareDecoder {
             errors = self.errors_in_a_row,
             "too many decoding errors in a row: the decoder is built anew"
         );
-        self.engine = open_engine(&self.params, &self.config)?;
         report.dropped += self.state.forget_pending(0);
         report.rebuilt = true;
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Result<(), DecodeError> {
+        (self.engine, self.place) = open_engine(&self.params, &self.config, self.gpu.as_ref())?;
         self.needs_sets = true;
         self.errors_in_a_row = 0;
         Ok(())
     }
+
+    /// Leaves the GPU for the processor, or says that it must not. What the GPU held back is lost and counted.
+    fn fall_back(&mut self, error: DecodeError, report: &mut DecodeReport) -> Result<(), DecodeError> {
+        if !matches!(error, DecodeError::Device { .. }) || self.config.acceleration != Acceleration::Auto {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the processor decodes this camera from here on");
+        // The unit in hand is sent again.
+        let in_hand = self.state.pending.pop_back();
+        report.dropped += self.state.forget_pending(0);
+        self.state.pending.extend(in_hand);
+        report.rebuilt = true;
+        (self.engine, _) = open_engine(&self.params, &self.config, None)?;
+        self.place = Place::Cpu(Some(error.to_string()));
+        self.needs_sets = true;
+        self.errors_in_a_row = 0;
+        Ok(())
+    }
+
+    /// Sends one unit, and once more to the processor when the GPU fails.
+    fn send(
+        &mut self,
+        unit: &AccessUnit,
+        report: &mut DecodeReport,
+        out: &mut dyn FnMut(Frame),
+    ) -> Result<u32, DecodeError> {
+        let packet = self.packet(unit);
+        let Self { engine, state, clock, .. } = self;
+        let failed = match engine.decode(&packet, &mut |decoded| state.deliver(decoded, clock.as_ref(), report, out)) {
+            Ok(errors) => return Ok(errors),
+            Err(error) => error,
+        };
+        self.fall_back(failed, report)?;
+        let packet = self.packet(unit);
+        let Self { engine, state, clock, .. } = self;
+        engine.decode(&packet, &mut |decoded| state.deliver(decoded, clock.as_ref(), report, out))
+    }
 }
 
-impl Decoder for SoftwareDecoder {
+impl Decoder for LiveDecoder {
     fn decode(&mut self, unit: &AccessUnit, out: &mut dyn FnMut(Frame)) -> Result<DecodeReport, DecodeError> {
         let mut report = DecodeReport::default();
         if self.state.session != Some(unit.session) {
@@ -159,9 +221,7 @@ impl Decoder for SoftwareDecoder {
             report.dropped += 1;
             return Ok(report);
         }
-        let packet = self.packet(unit);
         let tag = self.next_tag;
-        self.next_tag += 1;
         self.state.latest = (unit.timestamp_ns, unit.received_ns, unit.captured_at_ns);
         self.state.pending.push_back(Pending {
             tag,
@@ -171,13 +231,14 @@ impl Decoder for SoftwareDecoder {
             lossy: unit.lost_packets > 0 && !unit.keyframe,
             counted: false,
         });
-        let Self { engine, state, clock, .. } = self;
-        let errors = engine.decode(&packet, &mut |decoded| state.deliver(decoded, clock.as_ref(), &mut report, out))?;
+        let sent = self.send(unit, &mut report, out);
+        self.next_tag += 1;
+        let errors = sent?;
         if errors > 0 {
             report.errors += errors;
-            report.dropped += state.count_failed(tag);
+            report.dropped += self.state.count_failed(tag);
         }
-        report.dropped += state.forget_pending(MAX_PENDING);
+        report.dropped += self.state.forget_pending(MAX_PENDING);
         if self.config.keyframes_only {
             // A decoder holds pictures back until later ones show their order; key frames need none.
             self.drain(&mut report, out)?;
@@ -197,15 +258,21 @@ impl Decoder for SoftwareDecoder {
 
     fn restart(&mut self, params: &StreamParams, out: &mut dyn FnMut(Frame)) -> Result<DecodeReport, DecodeError> {
         let report = self.flush(out)?;
-        self.engine = open_engine(params, &self.config)?;
         self.params = params.clone();
-        self.needs_sets = true;
-        self.errors_in_a_row = 0;
+        // The GPU has another chance: this may be another coding, and what failed may have passed.
+        self.reopen()?;
         Ok(report)
     }
 
     fn describe(&self) -> String {
-        format!("{} (FFmpeg {}, cpu, {} thread)", self.engine.name(), crate::ffi::version(), self.config.threads)
+        let (name, version) = (self.engine.name(), crate::ffi::version());
+        match (&self.place, &self.gpu) {
+            (Place::Gpu, Some(gpu)) => format!("{name} (FFmpeg {version}, NVDEC, cuda:{})", gpu.ordinal()),
+            (Place::Cpu(Some(why)), _) => {
+                format!("{name} (FFmpeg {version}, cpu, {} thread; {why})", self.config.threads)
+            }
+            _ => format!("{name} (FFmpeg {version}, cpu, {} thread)", self.config.threads),
+        }
     }
 }
 
@@ -246,7 +313,7 @@ impl State {
         self.sequence += 1;
         report.frames += 1;
         self.metrics.decoded_at(clock.monotonic_ns());
-        out(Frame { info, picture: Arc::new(picture) });
+        out(Frame { info, picture });
     }
 
     /// Counts the unit that made the decoder fail, unless its picture came all the same.
@@ -274,20 +341,36 @@ impl State {
     }
 }
 
-fn open_engine(params: &StreamParams, config: &DecodeConfig) -> Result<Engine, DecodeError> {
+/// Opens the decoder where it shall decode, or on the processor where the GPU refuses and may be done without.
+fn open_engine(
+    params: &StreamParams,
+    config: &DecodeConfig,
+    gpu: Option<&Arc<Gpu>>,
+) -> Result<(Engine, Place), DecodeError> {
     if let Some((width, height)) = params.size
         && (width > config.max_width || height > config.max_height)
     {
         let (max_width, max_height) = (config.max_width, config.max_height);
         return Err(DecodeError::TooLarge { width, height, max_width, max_height });
     }
-    let id = match params.codec {
-        Codec::H264 => Id::H264,
-        Codec::H265 => Id::HEVC,
-        Codec::Mjpeg => Id::MJPEG,
+    let (id, on_gpus) = match params.codec {
+        Codec::H264 => (Id::H264, true),
+        Codec::H265 => (Id::HEVC, true),
+        // NVDEC's JPEG needs a core for 480 frames a second (measured on an H200), as much as the processor's own.
+        Codec::Mjpeg => (Id::MJPEG, false),
         Codec::Other => {
             return Err(DecodeError::UnsupportedCodec { codec: "a coding other than H.264, H.265, MJPEG".to_owned() });
         }
     };
-    Engine::open(id, None, config)
+    let Some(gpu) = gpu.filter(|_| on_gpus) else {
+        return Ok((Engine::open(id, None, config, None)?, Place::Cpu(None)));
+    };
+    match Engine::open(id, None, config, Some(gpu)) {
+        Ok(engine) => Ok((engine, Place::Gpu)),
+        Err(error) if config.acceleration == Acceleration::Auto => {
+            tracing::warn!(%error, "the processor decodes this camera");
+            Ok((Engine::open(id, None, config, None)?, Place::Cpu(Some(error.to_string()))))
+        }
+        Err(error) => Err(error),
+    }
 }
