@@ -49,6 +49,8 @@ struct Inner {
     bytes: Vec<u8>,
     /// Input width and height, the same for every picture: TensorRT's engines are made for one.
     size: (u32, u32),
+    /// It came built; nothing is left to build.
+    is_engine: bool,
     max_batch: usize,
     /// Where TensorRT keeps what it builds.
     cache: Option<PathBuf>,
@@ -82,7 +84,9 @@ impl DeviceModel {
     ) -> Result<Arc<Self>, InferError> {
         let Source { name, sha256, family, description, bytes, max_batch, is_engine } = source;
         let spec = family.input();
-        let size = spec.fixed_size.unwrap_or_else(|| match config.input_size {
+        // An engine takes the size that it was built for, whatever the family could do.
+        let built_for = is_engine.then(|| declared_size(&description)).flatten();
+        let size = built_for.or(spec.fixed_size).unwrap_or_else(|| match config.input_size {
             size @ InputSize::Auto { .. } => input_for((16, 9), size),
             size @ InputSize::Fixed { .. } => input_for((1, 1), size),
         });
@@ -110,6 +114,7 @@ impl DeviceModel {
             description,
             bytes,
             size,
+            is_engine,
             max_batch: wanted.min(most).clamp(1, facestream_gpu::MAX_IMAGES),
             cache,
         });
@@ -164,6 +169,15 @@ impl Detector for DeviceModel {
     fn sessions(&self) -> Option<usize> {
         Some(self.inner.config.gpu_sessions)
     }
+}
+
+/// Width and height of the first input, where both are declared.
+fn declared_size(description: &Description) -> Option<(u32, u32)> {
+    let side = |axis: usize| {
+        let dim = description.inputs.first()?.dims.get(axis)?;
+        dim.fixed().and_then(|n| u32::try_from(n).ok())
+    };
+    side(3).zip(side(2))
 }
 
 impl Inner {

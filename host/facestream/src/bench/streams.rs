@@ -19,7 +19,7 @@ use facestream_core::{
     CameraId, CameraMetrics, CameraSpec, CameraState, Clock, Detection, FrameInfo, Message, Shot, SourceUrl,
     SystemClock, Track,
 };
-use facestream_decode::ClipReader;
+use facestream_decode::{Acceleration, ClipReader, DecodeConfig, open_decoder};
 use facestream_guest_host::{CameraGuests, GuestSet};
 use facestream_ingest::IngestEvent;
 use facestream_pipeline::Gpus;
@@ -55,8 +55,10 @@ pub(super) struct Summary {
     message_bytes: u64,
     /// By reason.
     drops: BTreeMap<String, u64>,
-    /// Milliseconds from when an access unit was due until the guests were through with its frame.
+    /// Milliseconds from when the access unit that completed a frame was due until the guests were through with the frame.
     latency_ms: Percentiles,
+    /// The same from the frame's own access unit: with B-frames the decoder gives frames out later, in display order.
+    latency_with_reordering_ms: Percentiles,
     /// The same until a message was accepted.
     message_latency_ms: Percentiles,
     cpu_cores: f64,
@@ -95,7 +97,7 @@ struct Counts {
     frames: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
-    latencies: Mutex<Vec<f64>>,
+    latencies: Mutex<Vec<(f64, f64)>>,
     message_latencies: Mutex<Vec<f64>>,
 }
 
@@ -121,15 +123,19 @@ impl Outlet for CountingSink {
 /// Sees each frame when the guests are through with it. `captured_at_ns` holds when its access unit was due.
 struct Watch {
     counts: Arc<Counts>,
-    due_ns: u64,
+    /// By place in the clip, how much later than its own access unit the one is due that completes a frame.
+    reordering_ns: Arc<Vec<u64>>,
+    complete_ns: u64,
 }
 
 impl Observer for Watch {
     fn frame(&mut self, info: &FrameInfo, _: &[Detection], _: Option<&[Track]>, _: &[Track]) {
-        self.due_ns = info.captured_at_ns;
+        let place = (info.sequence % self.reordering_ns.len().max(1) as u64) as usize;
+        let later = self.reordering_ns.get(place).copied().unwrap_or(0);
+        self.complete_ns = info.captured_at_ns + later;
         if self.counts.measuring.load(Ordering::Relaxed) {
             self.counts.frames.fetch_add(1, Ordering::Relaxed);
-            let took = self.counts.since_ms(info.captured_at_ns);
+            let took = (self.counts.since_ms(self.complete_ns), self.counts.since_ms(info.captured_at_ns));
             self.counts.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(took);
         }
     }
@@ -138,7 +144,7 @@ impl Observer for Watch {
 
     fn message(&mut self, _: &Message) {
         if self.counts.measuring.load(Ordering::Relaxed) {
-            let took = self.counts.since_ms(self.due_ns);
+            let took = self.counts.since_ms(self.complete_ns);
             self.counts.message_latencies.lock().unwrap_or_else(PoisonError::into_inner).push(took);
         }
     }
@@ -221,6 +227,29 @@ fn pace(
     }
 }
 
+/// For each frame of the clip, in display order: how much later than its own access unit the one is due with which the
+/// decoder gives it out. Found by decoding the clip once; in a loop the last frames come with the next lap's first units.
+fn reordering(params: &StreamParams, units: &[AccessUnit], fps: f64) -> anyhow::Result<Vec<u64>> {
+    let config = DecodeConfig { acceleration: Acceleration::Cpu, ..DecodeConfig::default() };
+    let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+    let mut decoder = open_decoder(params, &config, None, metrics, clock)?;
+    let mut later = Vec::with_capacity(units.len());
+    for k in 0..units.len() + 64 {
+        let lap = (k / units.len()) as u64;
+        let unit = &units[k % units.len()];
+        // Its place in decoding order travels as its capture time.
+        let unit = AccessUnit {
+            sequence: k as u64,
+            timestamp_ns: unit.timestamp_ns + lap * (units.len() as f64 * 1e9 / fps) as u64,
+            captured_at_ns: k as u64,
+            ..unit.clone()
+        };
+        decoder.decode(&unit, &mut |frame| later.push(k as u64 - frame.info.captured_at_ns))?;
+    }
+    later.truncate(units.len());
+    Ok(later.into_iter().map(|units| (units as f64 * 1e9 / fps) as u64).collect())
+}
+
 pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Summary> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let _entered = runtime.enter();
@@ -237,8 +266,9 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Summary> {
         latencies: Mutex::default(),
         message_latencies: Mutex::default(),
     });
+    let reordering = Arc::new(reordering(&params, &units, bench.args.fps)?);
     let begun = Instant::now();
-    let cameras = Cameras::start(bench, &params, &counts, &clock)?;
+    let cameras = Cameras::start(bench, &params, &counts, &clock, &reordering)?;
     let Cameras { mut sources, running, engine_stats, .. } = cameras;
     let (stop, told) = (AtomicBool::new(false), Paced::default());
     let summary = std::thread::scope(|scope| -> anyhow::Result<Summary> {
@@ -273,6 +303,7 @@ impl Cameras {
         params: &StreamParams,
         counts: &Arc<Counts>,
         clock: &Arc<dyn Clock>,
+        reordering_ns: &Arc<Vec<u64>>,
     ) -> anyhow::Result<Self> {
         let mut config = bench.config.clone();
         config.guests.recorder.seconds = 0;
@@ -305,7 +336,8 @@ impl Cameras {
             let metrics = Arc::new(CameraMetrics::default());
             let guests = CameraGuests::new(&id, set.clone(), &config.guests, Arc::clone(&metrics))?;
             let sink = Arc::new(CountingSink(Arc::clone(counts)));
-            let watch_frames = Watch { counts: Arc::clone(counts), due_ns: 0 };
+            let watch_frames =
+                Watch { counts: Arc::clone(counts), reordering_ns: Arc::clone(reordering_ns), complete_ns: 0 };
             let stage = Stage::new(guests, sink, Arc::clone(&metrics), Arc::clone(clock))
                 .observed_by(Box::new(watch_frames))
                 .with_camera_motion(config.pipeline.camera_motion);
@@ -390,7 +422,10 @@ fn watch_them(
         *entry = (entry.0 + slot.mean_call_us * slot.calls as f64, entry.1 + slot.calls as f64);
         guests.insert(slot.slot.to_string(), slot.guest);
     }
-    let taken = |list: &Mutex<Vec<f64>>| std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner));
+    let (latencies, reordered): (Vec<f64>, Vec<f64>) =
+        std::mem::take(&mut *counts.latencies.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().unzip();
+    let message_latencies =
+        std::mem::take(&mut *counts.message_latencies.lock().unwrap_or_else(PoisonError::into_inner));
     let (batches, frames) = (now.batches - stats.batches, now.frames - stats.frames);
     let lost = |(reason, n): (&String, &u64)| !reason.starts_with('(') && *n > 0;
     let summary = Summary {
@@ -407,8 +442,9 @@ fn watch_them(
         message_bytes: counts.bytes.load(Ordering::Relaxed),
         held: !drops.iter().any(lost),
         drops,
-        latency_ms: Percentiles::of(taken(&counts.latencies)),
-        message_latency_ms: Percentiles::of(taken(&counts.message_latencies)),
+        latency_ms: Percentiles::of(latencies),
+        latency_with_reordering_ms: Percentiles::of(reordered),
+        message_latency_ms: Percentiles::of(message_latencies),
         cpu_cores,
         gpu_memory_mib: (memory.total - memory.free) >> 20,
         picture_memory_mib: bench.gpu.picture_bytes() >> 20,
@@ -439,6 +475,7 @@ fn show(s: &Summary) {
         println!("  {what}: p50 {:.1}, p95 {:.1}, p99 {:.1}, max {:.1} ms", p.p50, p.p95, p.p99, p.max);
     };
     line("access unit due -> guests through", &s.latency_ms);
+    line("  the same from the frame's own access unit (B-frames)", &s.latency_with_reordering_ms);
     line("access unit due -> message", &s.message_latency_ms);
     println!(
         "  {:.2} cores (guests {:.2}), {} MiB of GPU memory (pictures {}), mean batch {:.1}, sessions {:.0} % busy, started in {:.1} s",

@@ -64,6 +64,9 @@ impl DeviceSession {
         let provider = match model.info.provider {
             Provider::TensorRt => {
                 super::tensorrt::version().map_err(failed)?;
+                if !model.is_engine {
+                    super::tensorrt::can_build().map_err(failed)?;
+                }
                 let shapes = |batch: usize| {
                     let input = model.description.inputs.first().map_or("", |i| i.name.as_str());
                     format!("{input}:{batch}x3x{}x{}", model.size.1, model.size.0)
@@ -158,10 +161,6 @@ fn explain(text: &str) -> String {
     {
         "; an engine works only on the GPU model and the TensorRT version that it was built with: build it again, or use the \
          ONNX file"
-    } else if text.contains("libnvinfer_builder_resource")
-        || text.contains("Unable to load library: libnvinfer_builder")
-    {
-        "; TensorRT's builder is missing (libnvinfer_builder_resource.so): only prebuilt engines run without it"
     } else if text.contains("out of memory") {
         "; the GPU's memory is used up: run fewer models or cameras on it"
     } else {

@@ -34,6 +34,23 @@ pub fn version() -> Result<String, String> {
     Ok(format!("{}.{}.{}", number / 10_000, number % 10_000 / 100, number % 100))
 }
 
+/// Whether TensorRT can build engines here. ONNX Runtime's provider does not ask: without the builder's library it brings the
+/// process down (seen with ONNX Runtime 1.31.1 and TensorRT 10.6).
+///
+/// # Errors
+/// In words, when the builder's library is missing.
+pub(super) fn can_build() -> Result<(), String> {
+    let name = format!("libnvinfer_builder_resource.so.{}", version()?);
+    // SAFETY: as `version`; the library is TensorRT's own, and TensorRT would load it a moment later.
+    let library = unsafe { Library::new(&name) }.map_err(|e| {
+        format!(
+            "TensorRT's builder is not there ({e}); without it only engines that were built elsewhere (*.engine) run"
+        )
+    })?;
+    std::mem::forget(library);
+    Ok(())
+}
+
 /// Where the engines of this model on this machine go: an engine works only with the model, input size, GPU, driver and
 /// TensorRT that it was built with.
 pub(super) fn cache_folder(config: &InferConfig, info: &ModelInfo, gpu: &GpuInfo, size: (u32, u32)) -> Option<PathBuf> {

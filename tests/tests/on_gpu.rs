@@ -1,0 +1,390 @@
+//! What a GPU must compute as the processor does. Skipped, with the reason, where there is none; `cargo xtask gpu-test`
+//! runs it with `FACESTREAM_REQUIRE_GPU=1`, and then a GPU that is missing is a failure.
+//!
+//! `FACESTREAM_GPU_ENGINES` names a folder with `centerface640.engine` and its note; without it TensorRT builds the engine
+//! from the ONNX file, which takes minutes.
+#![allow(clippy::unwrap_used, reason = "a test: what is missing is a failure, and helpers are not seen as tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use facestream_core::frame::{ColorMatrix, PixelFormat, Planes};
+use facestream_core::{CameraMetrics, Detection, Frame, Picture, Rect, SystemClock};
+use facestream_decode::{Acceleration, ClipReader, DecodeConfig, open_decoder};
+use facestream_gpu::{Buffer, Colour, DevicePicture, Gpu};
+use facestream_infer::{
+    Channels, DeviceLetterbox, Fit, Geometry, InferConfig, InputSize, InputSpec, Letterbox, Provider,
+};
+use facestream_pixels::{crop_planes, measure};
+use facestream_test_support::{asset, asset_or_skip, skip};
+
+/// The GPU, or the reason why the test is skipped.
+macro_rules! gpu_or_skip {
+    () => {
+        match Gpu::open(0) {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                assert!(std::env::var_os("FACESTREAM_REQUIRE_GPU").is_none(), "{error}");
+                skip(concat!(module_path!(), ":", line!()), &error.to_string());
+                return;
+            }
+        }
+    };
+}
+
+/// Noise, the same on every run.
+fn noise(len: usize, mut seed: u32) -> Vec<u8> {
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn nv12(data: &[u8], (width, height): (u32, u32), colour: Colour) -> Planes<'_> {
+    let (w, h, cw) = (width as usize, height as usize, width.div_ceil(2) as usize * 2);
+    Planes {
+        format: PixelFormat::Nv12,
+        width,
+        height,
+        y: &data[..w * h],
+        y_stride: w,
+        u: &data[w * h..][..cw * height.div_ceil(2) as usize],
+        u_stride: cw,
+        v: &[],
+        v_stride: 0,
+        full_range: colour.full_range,
+        matrix: colour.matrix,
+    }
+}
+
+fn bytes_of((width, height): (u32, u32)) -> usize {
+    (width * height) as usize + width.div_ceil(2) as usize * 2 * height.div_ceil(2) as usize
+}
+
+const SIZES: [(u32, u32); 8] =
+    [(1920, 1080), (1280, 720), (1366, 768), (720, 1280), (352, 288), (2560, 1440), (37, 21), (641, 479)];
+
+#[test]
+fn the_letterbox_equals_the_processors_bit_for_bit() {
+    let gpu = gpu_or_skip!();
+    let stream = gpu.stream().unwrap();
+    let spec =
+        |channels, scale, fit, fill| InputSpec { channels, scale, fit, fill, fixed_size: None, fixed_batch: None };
+    let specs = [
+        spec(Channels::Rgb, 1.0, Fit::Stretch, 0),
+        spec(Channels::Rgb, 1.0 / 255.0, Fit::Centre, 114),
+        spec(Channels::Bgr, 1.0, Fit::TopLeft, 0),
+    ];
+    let mut compared = 0usize;
+    for spec in specs {
+        for input in [(640, 640), (640, 384), (320, 256)] {
+            let mut on_gpu = DeviceLetterbox::new(spec, input);
+            let mut on_cpu = Letterbox::new(spec);
+            let slot = on_gpu.slot();
+            let tensor = Buffer::new(&gpu, SIZES.len() * slot * 4).unwrap();
+            let colours = [(false, ColorMatrix::Bt709), (false, ColorMatrix::Bt601), (true, ColorMatrix::Bt601)];
+            let data: Vec<_> = SIZES.iter().zip(0..).map(|(s, n)| noise(bytes_of(*s), n)).collect();
+            let colour = |n: usize| {
+                let (full_range, matrix) = colours[n % colours.len()];
+                Colour { full_range, matrix }
+            };
+            let pictures: Vec<_> = SIZES
+                .iter()
+                .zip(&data)
+                .enumerate()
+                .map(|(n, (s, d))| DevicePicture::upload(d, s.0, s.1, colour(n), &stream).unwrap())
+                .collect();
+            let geometries: Vec<_> = SIZES.iter().map(|s| Geometry::new(*s, input, spec.fit)).collect();
+            let laid: Vec<_> = pictures.iter().zip(&geometries).enumerate().map(|(n, (p, g))| (n, p, *g)).collect();
+            on_gpu.lay(&stream, &laid, &tensor).unwrap();
+            let mut all = vec![0f32; SIZES.len() * slot];
+            stream.download(&tensor, 0, &mut all).unwrap();
+            stream.synchronize().unwrap();
+            for (n, (size, geometry)) in SIZES.iter().zip(&geometries).enumerate() {
+                let mut expected = vec![0f32; slot];
+                on_cpu.write(&nv12(&data[n], *size, colour(n)), geometry, &mut expected).unwrap();
+                let found = &all[n * slot..][..slot];
+                let wrong = found.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
+                if let Some(at) = wrong {
+                    panic!("{size:?} in {input:?} {spec:?}: number {at} is {} instead of {}", found[at], expected[at]);
+                }
+                compared += slot;
+            }
+        }
+    }
+    println!("letterbox: {compared} numbers equal");
+}
+
+#[test]
+fn crops_and_measures_equal_those_from_host_memory() {
+    let gpu = gpu_or_skip!();
+    let stream = gpu.stream().unwrap();
+    for (n, size) in SIZES.iter().enumerate() {
+        let data = noise(bytes_of(*size), 77 + n as u32);
+        let colour = Colour { full_range: false, matrix: ColorMatrix::Bt709 };
+        let planes = nv12(&data, *size, colour);
+        let picture = DevicePicture::upload(&data, size.0, size.1, colour, &stream).unwrap();
+        let (w, h) = (size.0 as f32, size.1 as f32);
+        let whole = Rect { x: 0.0, y: 0.0, width: w, height: h };
+        let part = Rect { x: w * 0.31, y: h * 0.17, width: w * 0.4, height: h * 0.55 };
+        let edge = Rect { x: w * 0.8, y: -3.0, width: w, height: h * 0.3 };
+        for (area, side) in [(whole, 0), (whole, 64), (part, 0), (part, 112), (edge, 0), (edge, 40)] {
+            let expected = crop_planes(planes, area, side).unwrap();
+            let found = picture.crop(area, side).unwrap();
+            let found = found.planes().unwrap();
+            let expected = expected.view();
+            assert_eq!((found.width, found.height), (expected.width, expected.height));
+            assert!(
+                found.y == expected.y && found.u == expected.u && found.v == expected.v,
+                "{size:?} {area:?} {side}"
+            );
+        }
+        let copy = picture.crop(part, 0).unwrap();
+        let copy = copy.planes().unwrap();
+        let all = Rect { x: 0.0, y: 0.0, width: copy.width as f32, height: copy.height as f32 };
+        assert!(measure(copy, all).is_ok());
+        let outside = Rect { x: w + 10.0, ..part };
+        assert!(picture.crop(outside, 0).is_err());
+    }
+}
+
+/// Every frame's bytes as NV12, by the decoder asked for.
+fn decoded(path: &Path, gpu: Option<&Arc<Gpu>>) -> (Vec<(u64, Vec<u8>)>, String) {
+    let clip = ClipReader::open(path).unwrap();
+    let acceleration = if gpu.is_some() { Acceleration::Cuda } else { Acceleration::Cpu };
+    let config = DecodeConfig { acceleration, ..DecodeConfig::default() };
+    let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+    let mut decoder = open_decoder(clip.params(), &config, gpu, metrics, clock).unwrap();
+    let mut frames = Vec::new();
+    let mut take = |frame: Frame| {
+        assert_eq!(frame.picture.planes().is_none(), gpu.is_some(), "where the picture lies");
+        let whole = Rect { x: 0.0, y: 0.0, width: frame.picture.width() as f32, height: frame.picture.height() as f32 };
+        let copy = frame.picture.crop(whole, 0).unwrap();
+        let planes = copy.planes().unwrap();
+        frames.push((frame.info.timestamp_ns, [planes.y, planes.u, planes.v].concat()));
+    };
+    for unit in clip {
+        decoder.decode(&unit.unwrap(), &mut take).unwrap();
+    }
+    decoder.flush(&mut take).unwrap();
+    (frames, decoder.describe())
+}
+
+#[test]
+fn nvdec_gives_the_bytes_that_the_processor_gives() {
+    let gpu = gpu_or_skip!();
+    for clip in ["clips/pan720.mp4", "clips/pan720-h265.mp4", "clips/truth.mp4"] {
+        let path = asset_or_skip!(clip);
+        let (expected, _) = decoded(&path, None);
+        let (found, how) = decoded(&path, Some(&gpu));
+        assert!(how.contains("NVDEC"), "{how}");
+        assert_eq!(found.len(), expected.len(), "{clip}");
+        for (n, (a, b)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(a.0, b.0, "{clip} frame {n}: times");
+            assert!(a.1 == b.1, "{clip} frame {n}: pixels");
+        }
+        println!("{clip}: {} frames equal, {how}", found.len());
+    }
+}
+
+#[test]
+fn a_stream_that_the_gpu_does_not_decode_goes_to_the_processor_with_the_reason() {
+    let gpu = gpu_or_skip!();
+    // 4:2:2 is refused by this code before NVDEC is asked.
+    let Some(path) =
+        std::env::var_os("FACESTREAM_CLIP_422").map(PathBuf::from).or_else(|| asset("clips/yuv422.mp4").ok())
+    else {
+        skip("a_stream_that_the_gpu_does_not_decode", "no 4:2:2 clip (FACESTREAM_CLIP_422)");
+        return;
+    };
+    let clip = ClipReader::open(&path).unwrap();
+    let units: Vec<_> = ClipReader::open(&path).unwrap().map(Result::unwrap).collect();
+    let open = |acceleration| {
+        let config = DecodeConfig { acceleration, ..DecodeConfig::default() };
+        let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+        open_decoder(clip.params(), &config, Some(&gpu), metrics, clock).unwrap()
+    };
+    let mut decoder = open(Acceleration::Auto);
+    let mut frames = 0;
+    for unit in &units {
+        decoder.decode(unit, &mut |_| frames += 1).unwrap();
+    }
+    decoder.flush(&mut |_| frames += 1).unwrap();
+    assert_eq!(frames, units.len(), "not one frame is lost to the change");
+    assert!(decoder.describe().contains("the GPU does not decode"), "{}", decoder.describe());
+    let refused = open(Acceleration::Cuda).decode(&units[0], &mut |_| {}).unwrap_err().to_string();
+    assert!(refused.contains("cannot be decoded on the GPU"), "{refused}");
+}
+
+fn config() -> InferConfig {
+    // The engine of this test is made for 640x640.
+    let input_size = InputSize::Fixed { width: 640, height: 640 };
+    let runtime = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let engine_cache = Some(std::env::temp_dir().join("facestream-test-engines"));
+    InferConfig { runtime_library: runtime, input_size, engine_cache, ..InferConfig::default() }
+}
+
+fn centerface() -> Option<(PathBuf, PathBuf)> {
+    let onnx = asset("models/centerface.onnx").ok()?;
+    let engine = std::env::var_os("FACESTREAM_GPU_ENGINES").map(|f| Path::new(&f).join("centerface640.engine"));
+    Some((onnx.clone(), engine.unwrap_or(onnx)))
+}
+
+fn frames(path: &Path, gpu: Option<&Arc<Gpu>>) -> Vec<Frame> {
+    let clip = ClipReader::open(path).unwrap();
+    let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+    let mut decoder = open_decoder(clip.params(), &DecodeConfig::default(), gpu, metrics, clock).unwrap();
+    let mut all = Vec::new();
+    for unit in clip {
+        decoder.decode(&unit.unwrap(), &mut |frame| all.push(frame)).unwrap();
+    }
+    decoder.flush(&mut |frame| all.push(frame)).unwrap();
+    all
+}
+
+/// Every box of either side that scores `sure` or more has one in the other that overlaps it by 0.95.
+fn agree(a: &[Detection], b: &[Detection], sure: f32) -> Result<usize, String> {
+    let mut boxes = 0;
+    for (from, to) in [(a, b), (b, a)] {
+        for d in from.iter().filter(|d| d.confidence >= sure) {
+            let best = to.iter().map(|o| o.bbox.iou(&d.bbox)).fold(0.0, f32::max);
+            if best < 0.95 {
+                return Err(format!("{:?} at {:.3} overlaps by {best:.3} only", d.bbox, d.confidence));
+            }
+            boxes += 1;
+        }
+    }
+    Ok(boxes / 2)
+}
+
+#[test]
+fn centerface_finds_the_same_faces_in_any_batch_and_from_any_memory() {
+    let gpu = gpu_or_skip!();
+    let clip = asset_or_skip!("clips/truth.mp4");
+    let Some((onnx, for_gpu)) = centerface() else {
+        skip("centerface_finds_the_same_faces", "no centerface model: run `cargo xtask setup`");
+        return;
+    };
+    let (on_gpu, info) = facestream_infer::load(&for_gpu, &config(), Some(&gpu)).unwrap();
+    assert_eq!((info.provider, info.gpu), (Provider::TensorRt, Some(0)), "{info}");
+    let cpu = InferConfig { providers: vec![Provider::Cpu], ..config() };
+    let on_cpu = facestream_infer::load(&onnx, &cpu, None).unwrap().0;
+    let host: Vec<_> = frames(&clip, None).into_iter().step_by(10).collect();
+    let device: Vec<_> = frames(&clip, Some(&gpu)).into_iter().step_by(10).collect();
+    let mut session = on_gpu.open().unwrap();
+    let alone: Vec<_> = device.iter().map(|f| session.infer(std::slice::from_ref(f)).unwrap().remove(0)).collect();
+    let mut boxes = 0;
+    let mut processor = on_cpu.open().unwrap();
+    for (n, frame) in host.iter().enumerate() {
+        let expected = processor.infer(std::slice::from_ref(frame)).unwrap().remove(0);
+        // Borders of 0.3 fall to either side in fp16: what is sure on one side is there, maybe weaker, on the other.
+        boxes += agree(&expected, &alone[n], 0.33).unwrap_or_else(|e| panic!("frame {n}: {e}"));
+    }
+    assert!(boxes > 20, "{boxes} boxes are too few to say anything");
+    for batch in [3, 8, 17, 32] {
+        for (n, some) in device.chunks(batch).enumerate() {
+            let found = session.infer(some).unwrap();
+            for (k, one) in found.iter().enumerate() {
+                assert_eq!(one, &alone[n * batch + k], "batch {batch}, frame {}", n * batch + k);
+            }
+        }
+    }
+    // Pictures in host memory, and both kinds in one batch.
+    let mixed: Vec<_> = host.iter().zip(&device).take(8).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+    for (n, pair) in session.infer(&mixed).unwrap().chunks(2).enumerate() {
+        assert_eq!(pair[0], pair[1], "frame {n}: from host and from device memory");
+        assert_eq!(pair[1], alone[n], "frame {n}");
+    }
+    println!("{info}: {} frames, {boxes} boxes agree with the processor's; batches equal", host.len());
+}
+
+/// `facestream run` over the clip with real guests; rows of MOTChallenge by frame and id.
+fn tracks(model: &Path, clip: &Path, device: &str, dir: &Path) -> BTreeMap<(u64, u64), Rect> {
+    let (mot, toml) = (dir.join(format!("{device}.txt")), dir.join(format!("{device}.toml")));
+    let config = format!("[infer]\ndevice = \"{device}\"\ninput_size = {{ width = 640, height = 640 }}\n");
+    std::fs::write(&toml, config).unwrap();
+    let program = std::env::var_os("FACESTREAM_PROGRAM").map_or_else(facestream_tests::program::path, PathBuf::from);
+    let out = Command::new(program)
+        .arg("run")
+        .args([clip, Path::new("--model"), model, Path::new("--mot"), &mot, Path::new("--config"), &toml])
+        .args(["--quiet", "--out", "/dev/null"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = std::fs::read_to_string(mot).unwrap();
+    let rows = text.lines().map(|line| {
+        let n: Vec<f64> = line.split(',').map(|v| v.trim().parse().unwrap()).collect();
+        let rect = Rect { x: n[2] as f32, y: n[3] as f32, width: n[4] as f32, height: n[5] as f32 };
+        ((n[0] as u64, n[1] as u64), rect)
+    });
+    rows.collect()
+}
+
+#[test]
+fn tracks_are_the_same_on_the_clip_with_known_truth() {
+    let _gpu = gpu_or_skip!();
+    let clip = asset_or_skip!("clips/truth.mp4");
+    let Some((onnx, for_gpu)) = centerface() else {
+        skip("tracks_are_the_same", "no centerface model: run `cargo xtask setup`");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    // A weak box that fp16 lifts over the tracker's threshold for a frame takes a number and nothing else: people are told
+    // apart by the order in which they come.
+    let in_order = |rows: BTreeMap<(u64, u64), Rect>| -> BTreeMap<(u64, u64), Rect> {
+        let mut names = BTreeMap::new();
+        let mut name = |id: u64| {
+            let next = names.len() as u64 + 1;
+            *names.entry(id).or_insert(next)
+        };
+        rows.into_iter().map(|((frame, id), rect)| ((frame, name(id)), rect)).collect()
+    };
+    let expected = in_order(tracks(&onnx, &clip, "cpu", dir.path()));
+    let found = in_order(tracks(&for_gpu, &clip, "cuda:0", dir.path()));
+    let mut missing = 0;
+    for (key, rect) in &expected {
+        match found.get(key) {
+            Some(other) => assert!(rect.iou(other) >= 0.9, "{key:?}: {rect:?} and {other:?}"),
+            None => missing += 1,
+        }
+    }
+    let extra = found.keys().filter(|key| !expected.contains_key(key)).count();
+    println!("tracks: {} rows, {missing} missing, {extra} more on the GPU", expected.len());
+    let ids = |rows: &BTreeMap<(u64, u64), Rect>| rows.keys().map(|k| k.1).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(ids(&expected), ids(&found), "the same people");
+    // A face at the very border of a threshold may begin or end a frame earlier.
+    assert!((missing + extra) * 200 <= expected.len(), "{missing} and {extra} of {}", expected.len());
+}
+
+#[test]
+fn two_hundred_starts_leave_nothing_in_device_memory() {
+    let gpu = gpu_or_skip!();
+    let path = asset_or_skip!("clips/pan720.mp4");
+    let clip = ClipReader::open(&path).unwrap();
+    let units: Vec<_> = ClipReader::open(&path).unwrap().take(5).map(Result::unwrap).collect();
+    let used = || {
+        let memory = gpu.memory().unwrap();
+        (memory.total - memory.free) >> 20
+    };
+    let mut after_some = 0;
+    for n in 0..200 {
+        let config = DecodeConfig { acceleration: Acceleration::Cuda, ..DecodeConfig::default() };
+        let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+        let mut decoder = open_decoder(clip.params(), &config, Some(&gpu), metrics, clock).unwrap();
+        let mut frames = 0;
+        for unit in &units {
+            decoder.decode(unit, &mut |_| frames += 1).unwrap();
+        }
+        decoder.flush(&mut |_| frames += 1).unwrap();
+        assert!(frames > 0);
+        if n == 19 {
+            after_some = used();
+        }
+    }
+    let end = used();
+    println!("device memory: {after_some} MiB after 20 starts, {end} MiB after 200");
+    assert!(end <= after_some + 16, "{after_some} MiB after 20 starts, {end} after 200");
+}
