@@ -34,6 +34,7 @@ async fn main() -> Result<(), Failure> {
             model: None,
             detect_fps: None,
             keyframes_only: false,
+            gpu: None,
             camera_motion: false,
             max_attempts: None,
             guests: GuestsSpec::default(),

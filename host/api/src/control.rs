@@ -239,8 +239,10 @@ pub struct ModelInfo {
     pub default: bool,
     /// Loaded and in use.
     pub loaded: bool,
-    /// Where it runs, e.g. `cpu`; `None` while it is not loaded.
+    /// Where it runs, e.g. `cpu` or `tensorrt cuda:0`; `None` while it is not loaded.
     pub provider: Option<String>,
+    /// Why a provider that is preferred is not in use.
+    pub notes: Vec<String>,
     /// Why it cannot be used, when it cannot.
     pub problem: Option<String>,
 }

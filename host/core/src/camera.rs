@@ -99,6 +99,8 @@ pub struct CameraSpec {
     pub detect_fps: Option<f32>,
     /// Decode and analyse key frames only.
     pub keyframes_only: bool,
+    /// Number of the GPU that it shall go to; `None`: the one with the fewest cameras, or the processor where none is.
+    pub gpu: Option<usize>,
     /// Estimate the camera's own motion and tell the tracker.
     pub camera_motion: bool,
     /// Give up (state `failed`) after so many connects in a row without a frame; `None`: never.

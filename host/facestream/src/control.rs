@@ -3,6 +3,7 @@
 //! Owns the translation of errors into those of [`facestream_api::Control`]. Work that may block runs on blocking
 //! threads, and goes on to its end when the client has gone.
 
+mod gpus;
 mod trials;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ fn start_error(error: StartError) -> ControlError {
         StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
         StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
         StartError::Invalid(text) => invalid("/detect_fps", text),
+        error @ StartError::NoSuchGpu { .. } => invalid("/gpu", error.to_string()),
         StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
         StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
         StartError::Limit { slot, limit, reason } => invalid(&format!("/guests/{slot}/limits/{limit}"), reason),
@@ -245,14 +247,19 @@ impl Control for Host {
 
     fn models(&self) -> Vec<ModelInfo> {
         let info = |model: facestream_pipeline::models::ModelStatus| {
-            let (family, provider) =
-                model.loaded.as_ref().map(|i| (i.family.to_owned(), i.provider.as_str().to_owned())).unzip();
+            let place = |i: &facestream_infer::ModelInfo| match i.gpu {
+                Some(gpu) => format!("{} cuda:{gpu}", i.provider.as_str()),
+                None => i.provider.as_str().to_owned(),
+            };
+            let (family, provider) = model.loaded.as_ref().map(|i| (i.family.to_owned(), place(i))).unzip();
+            let notes = model.loaded.as_ref().map(|i| i.notes.clone()).unwrap_or_default();
             ModelInfo {
                 name: model.name,
                 family,
                 default: model.default,
                 loaded: model.loaded.is_some(),
                 provider,
+                notes,
                 problem: model.problem,
             }
         };
@@ -287,7 +294,10 @@ impl Control for Host {
     }
 
     fn metrics(&self) -> Vec<MetricFamily> {
-        trials::metrics(&self.supervisor.parts().recordings)
+        let parts = self.supervisor.parts();
+        let mut families = trials::metrics(&parts.recordings);
+        families.extend(gpus::metrics(&parts.gpus));
+        families
     }
 }
 

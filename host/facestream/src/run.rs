@@ -255,6 +255,7 @@ impl Run<'_> {
                     model: Some(self.model.clone()),
                     detect_fps: self.args.detect_fps,
                     keyframes_only: false,
+                    gpu: None,
                     camera_motion: self.camera_motion(),
                     max_attempts: None,
                     guests: self.guests.clone(),

@@ -77,6 +77,14 @@ pub enum StartError {
         /// Why, in words.
         reason: String,
     },
+    /// It names a GPU that this host does not use.
+    #[error("there is no GPU {wanted}: this host uses {there}, numbered as in `facestream doctor` (infer.device)")]
+    NoSuchGpu {
+        /// Asked for.
+        wanted: usize,
+        /// How many are in use.
+        there: usize,
+    },
     /// Its GPU has no room for it.
     #[error(transparent)]
     Full(#[from] Full),
@@ -203,7 +211,8 @@ impl Supervisor {
                 break;
             }
             let id = spec.id.clone();
-            let seat = self.parts.gpus.take(None);
+            // A GPU that is gone since must not keep its cameras away.
+            let seat = self.parts.gpus.take(spec.gpu).or_else(|| self.parts.gpus.take(None));
             match self.launch(worker, spec, seat) {
                 Ok(camera) => {
                     self.write().insert(id, camera);
@@ -247,7 +256,11 @@ impl Supervisor {
         let id = spec.id.clone();
         // Only what can never become right is refused here; a name that does not resolve now may do so later.
         self.parts.shared.ingest.policy.precheck(&spec.url)?;
-        let seat = self.parts.gpus.take(None);
+        let seat = self.parts.gpus.take(spec.gpu);
+        if let (Some(wanted), None) = (spec.gpu, &seat) {
+            let there = self.parts.gpus.counts().len();
+            return Err(StartError::NoSuchGpu { wanted, there });
+        }
         if let Some(seat) = &seat {
             self.room_for(&spec, seat)?;
         }
@@ -455,6 +468,7 @@ fn difference(old: &CameraSpec, new: &CameraSpec) -> String {
         ("model", old.model == new.model),
         ("detect_fps", old.detect_fps == new.detect_fps),
         ("keyframes_only", old.keyframes_only == new.keyframes_only),
+        ("gpu", old.gpu == new.gpu),
         ("camera_motion", old.camera_motion == new.camera_motion),
         ("max_attempts", old.max_attempts == new.max_attempts),
         ("guests", old.guests == new.guests),

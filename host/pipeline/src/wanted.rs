@@ -85,6 +85,8 @@ struct Row {
     model: Option<String>,
     detect_fps: Option<f32>,
     keyframes_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpu: Option<usize>,
     max_attempts: Option<u32>,
     #[serde(default)]
     camera_motion: bool,
@@ -148,6 +150,7 @@ impl WantedStore for SqliteWanted {
             model: spec.model.clone(),
             detect_fps: spec.detect_fps,
             keyframes_only: spec.keyframes_only,
+            gpu: spec.gpu,
             max_attempts: spec.max_attempts,
             camera_motion: spec.camera_motion,
             guests: spec.guests.clone(),
@@ -215,6 +218,7 @@ fn read(id: &str, json: &str) -> Result<CameraSpec, WantedError> {
         model: row.model,
         detect_fps: row.detect_fps,
         keyframes_only: row.keyframes_only,
+        gpu: row.gpu,
         max_attempts: row.max_attempts,
         camera_motion: row.camera_motion,
         guests: row.guests,
@@ -239,6 +243,7 @@ mod tests {
             model: Some("yunet".to_owned()),
             detect_fps: Some(12.5),
             keyframes_only: true,
+            gpu: Some(1),
             max_attempts: Some(5),
             camera_motion: true,
             guests: GuestsSpec::default(),

@@ -8,6 +8,7 @@ mod check;
 mod clips;
 mod demo;
 mod fetch;
+mod gpu;
 mod guests;
 mod kafka;
 mod packages;
@@ -34,6 +35,8 @@ enum Task {
     Demo(demo::Args),
     /// Set-up, then all tests: host, guests, end to end
     Test(test::Args),
+    /// Set-up, then the tests that need an NVIDIA GPU; where there is none they fail
+    GpuTest,
     /// Build the guests only, to target/assets/guests
     Guests,
     /// Compile cargo-deny into target/tools, for the check of that name
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Task::Setup => setup::run(&root),
         Task::Demo(args) => demo::run(&root, &args),
         Task::Test(args) => test::run(&root, &args),
+        Task::GpuTest => gpu::test(&root),
         Task::Guests => setup::build_guests(&root),
         Task::InstallDeny => check::install_deny(&root).map(drop),
         Task::Check { which } => check::run(&root, &which),

@@ -71,6 +71,10 @@ camera_bodies! {
     /// Decode and analyse key frames only.
     #[serde(default)]
     keyframes_only: bool,
+    /// Number of the GPU that shall decode and analyse the camera; without it the one with the fewest cameras.
+    #[serde(default)]
+    #[schema(example = 0)]
+    gpu: Option<usize>,
     /// Give up after so many connects in a row without a frame; never when left out.
     #[serde(default)]
     #[schema(minimum = 1)]
@@ -117,6 +121,7 @@ impl CameraRequest {
                 #[expect(clippy::cast_possible_truncation, reason = "checked to be within 0 to 1000")]
                 detect_fps: self.detect_fps.map(|fps| fps as f32).or(defaults.detect_fps),
                 keyframes_only: self.keyframes_only,
+                gpu: self.gpu,
                 camera_motion: self.camera_motion.unwrap_or(defaults.camera_motion),
                 max_attempts: self.max_attempts,
                 guests,

@@ -88,6 +88,11 @@ pub(crate) struct CameraView {
     analysed_fps: f64,
     /// Model in use.
     model: String,
+    /// What decodes, once something does, and why it is not the GPU where that was wanted.
+    #[schema(example = "h264 (FFmpeg 5.1.9, NVDEC, cuda:0)")]
+    decoder: Option<String>,
+    /// Number of the GPU that the camera is placed on.
+    gpu: Option<usize>,
     /// Coding of the stream, once known.
     codec: Option<&'static str>,
     /// Size of the frames, once known.
@@ -132,6 +137,8 @@ impl From<CameraStatus> for CameraView {
             fps: status.fps,
             analysed_fps: status.analysed_fps,
             model: status.model,
+            decoder: status.decoder,
+            gpu: status.gpu,
             codec: status.codec,
             size: status.size.map(|(width, height)| SizeView { width, height }),
             counters: status.counters,
@@ -237,17 +244,19 @@ pub(crate) struct ModelView {
     default: bool,
     /// Loaded and in use.
     loaded: bool,
-    /// Where it runs.
+    /// What runs it, and on which GPU: `cpu`, `openvino`, `tensorrt cuda:0`, `cuda cuda:0`.
     #[schema(example = "cpu")]
     provider: Option<String>,
+    /// Why a provider that is preferred is not in use.
+    notes: Vec<String>,
     /// Why it cannot be used, when it cannot.
     problem: Option<String>,
 }
 
 impl From<ModelInfo> for ModelView {
     fn from(model: ModelInfo) -> Self {
-        let ModelInfo { name, family, default, loaded, provider, problem } = model;
-        Self { name, family, default, loaded, provider, problem }
+        let ModelInfo { name, family, default, loaded, provider, notes, problem } = model;
+        Self { name, family, default, loaded, provider, notes, problem }
     }
 }
 

@@ -329,6 +329,7 @@ impl Control for FakeControl {
             default: true,
             loaded: true,
             provider: Some("cpu".into()),
+            notes: Vec::new(),
             problem: None,
         }]
     }

@@ -61,7 +61,7 @@ async fn whoever_is_unknown_cannot_be_stopped() {
 async fn a_start_takes_everything_it_may() {
     let api = Api::new();
     let body = r#"{"rtsp_link":"rtsp://u:p@cam/1","camera_id":"c","model":"centerface","detect_fps":10,"transport":"udp",
-        "keyframes_only":true,"camera_motion":true,"max_attempts":5,
+        "keyframes_only":true,"gpu":1,"camera_motion":true,"max_attempts":5,
         "guests":{"tracker":"bytetrack@0.1.0","scorer":{"guest":"best-shot","config":{"margin":0.2}}},
         "config":{"tracker":{"high":0.6},"formatter":{"topic":"x"}}}"#;
     assert_eq!(api.post("/camera/start", body).await.status, 200);
@@ -71,6 +71,7 @@ async fn a_start_takes_everything_it_may() {
     assert_eq!(spec.detect_fps, Some(10.0));
     assert_eq!(spec.transport, Transport::Udp);
     assert!(spec.keyframes_only);
+    assert_eq!(spec.gpu, Some(1));
     assert!(spec.camera_motion);
     assert_eq!(spec.max_attempts, Some(5));
     assert_eq!(spec.guests.tracker.guest, "bytetrack@0.1.0");

@@ -349,6 +349,7 @@ impl Cameras {
                 model: Some(model.clone()),
                 detect_fps: bench.args.detect_fps,
                 keyframes_only: false,
+                gpu: None,
                 camera_motion: config.pipeline.camera_motion,
                 max_attempts: None,
                 guests: GuestsSpec::default(),

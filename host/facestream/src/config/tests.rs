@@ -8,12 +8,13 @@ use super::{Config, ConfigErrors, LogFormat};
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/facestream.toml"));
 
 /// Keys of the example that have no default: what stands there is an example.
-const WITHOUT_DEFAULT: [&str; 11] = [
+const WITHOUT_DEFAULT: [&str; 12] = [
     "server.tokens",
     "infer.runtime_library",
     "infer.nms_iou",
     "infer.class_filter",
     "infer.openvino_library",
+    "infer.engine_cache",
     "guests.cache_dir",
     "guests.signatures.keys",
     "sinks.kafka.brokers",

@@ -208,6 +208,7 @@ pub fn spec(url: &str) -> CameraSpec {
         model: None,
         detect_fps: None,
         keyframes_only: false,
+        gpu: None,
         camera_motion: false,
         max_attempts: None,
         guests: GuestsSpec::default(),

@@ -16,6 +16,7 @@ fn book() -> SlotBook {
         model: None,
         detect_fps: None,
         keyframes_only: false,
+        gpu: None,
         camera_motion: false,
         max_attempts: None,
         guests: GuestsSpec::default(),
