@@ -17,7 +17,7 @@ use facestream_gpu::{Buffer, Colour, DevicePicture, Gpu};
 use facestream_infer::{
     Channels, DeviceLetterbox, Fit, Geometry, InferConfig, InputSize, InputSpec, Letterbox, Provider,
 };
-use facestream_pixels::{crop_planes, measure};
+use facestream_pixels::{crop_planes, measure, measured_window};
 use facestream_test_support::{asset, asset_or_skip, skip};
 
 /// The GPU, or the reason why the test is skipped.
@@ -142,10 +142,23 @@ fn crops_and_measures_equal_those_from_host_memory() {
                 "{size:?} {area:?} {side}"
             );
         }
-        let copy = picture.crop(part, 0).unwrap();
-        let copy = copy.planes().unwrap();
-        let all = Rect { x: 0.0, y: 0.0, width: copy.width as f32, height: copy.height as f32 };
-        assert!(measure(copy, all).is_ok());
+        // With and without having been told what will be looked at, inside and beside it.
+        picture.expect([part, edge]);
+        for area in [part, edge, Rect { x: 3.3, y: 1.7, width: w * 0.2, height: h * 0.3 }] {
+            let fetched = picture.fetch(area).unwrap().unwrap();
+            let window = measured_window(size.0, size.1, area).unwrap();
+            let moved = Rect {
+                x: (window.x - fetched.origin.0) as f32,
+                y: (window.y - fetched.origin.1) as f32,
+                width: window.width as f32,
+                height: window.height as f32,
+            };
+            let found = measure(fetched.picture.planes().unwrap(), moved).unwrap();
+            assert_eq!(found, measure(planes, area).unwrap(), "{size:?} {area:?}");
+            let expected = crop_planes(planes, area.with_margin(0.2), 90).unwrap();
+            let crop = picture.crop(area.with_margin(0.2), 90).unwrap();
+            assert!(crop.planes().unwrap().y == expected.view().y, "{size:?} {area:?}");
+        }
         let outside = Rect { x: w + 10.0, ..part };
         assert!(picture.crop(outside, 0).is_err());
     }

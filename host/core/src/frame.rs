@@ -108,6 +108,15 @@ pub enum PictureError {
     Device(String),
 }
 
+/// A part of a picture, brought to host memory.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// It, at the source's resolution.
+    pub picture: Arc<dyn Picture>,
+    /// Place of its first pixel in the whole picture.
+    pub origin: (u32, u32),
+}
+
 /// Pixels of one frame, in host memory or on a device.
 pub trait Picture: Send + Sync + fmt::Debug + Any {
     /// Width in pixels.
@@ -122,6 +131,14 @@ pub trait Picture: Send + Sync + fmt::Debug + Any {
     /// # Errors
     /// `OutOfFrame` when nothing is left after clipping; `Device` when a GPU read-back fails.
     fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError>;
+    /// The pixels that `area` touches, as they are, for pictures that do not lie in host memory; those that do give `None`:
+    /// their [`Picture::planes`] are there.
+    ///
+    /// # Errors
+    /// As [`Picture::crop`].
+    fn fetch(&self, _area: Rect) -> Result<Option<Fetched>, PictureError> {
+        Ok(None)
+    }
     /// Bytes of memory this picture keeps alive, host or device.
     fn bytes(&self) -> usize;
     /// For backends that need their own type back (a CUDA preprocessor its surface).

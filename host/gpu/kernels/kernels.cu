@@ -1,4 +1,5 @@
-// What the GPU computes for FaceStream: pictures into model inputs, and the few cells of a detector's output that count.
+// What the GPU computes for FaceStream: pictures into model inputs, the few cells of a detector's output that count, and
+// parts of pictures packed to be read back.
 //
 // Plain enough to be compiled for the processor too (`host/gpu/tests/kernels.rs` does, and compares): no intrinsics, no
 // shared memory, no textures. Arithmetic follows `host/infer/src/letterbox/rows.rs` operation by operation and is
@@ -120,4 +121,25 @@ extern "C" __global__ void sieve(const __grid_constant__ Group group, float thre
   *row++ = (float)cell;  // exact below 2^24 cells
   for (int k = 0; k < group.maps; k++)
     for (int c = 0; c < group.at[k].channels; c++) *row++ = value(group.at[k], item, c, cell);
+}
+
+// A rectangle of bytes to be copied, and where it goes: rows one after another.
+struct Block {
+  const unsigned char *from;
+  int pitch, width, rows, to;
+};
+
+struct Blocks {
+  Block at[64];
+};
+
+// Packs rectangles into one piece of memory, host memory that the GPU can write included: one launch and one wait for all
+// faces of a frame.
+extern "C" __global__ void pack(const __grid_constant__ Blocks all, unsigned char *out) {
+  const Block &b = all.at[blockIdx.y];
+  int row = blockIdx.x * blockDim.y + threadIdx.y;
+  if (row >= b.rows) return;
+  const unsigned char *from = b.from + (long long)row * b.pitch;
+  unsigned char *to = out + b.to + (long long)row * b.width;
+  for (int x = threadIdx.x; x < b.width; x += blockDim.x) to[x] = from[x];
 }

@@ -7,6 +7,7 @@ use cudarc::driver::{CudaStream, result, sys};
 
 use crate::device::Gpu;
 use crate::error::GpuError;
+use crate::kernels::{MAX_BLOCKS, RawBlock};
 
 /// A queue of work on one GPU: what is put in runs in order.
 pub struct Stream {
@@ -206,10 +207,35 @@ impl<T> Drop for Pinned<T> {
     }
 }
 
-/// A stream with page-locked memory to read parts of pictures back through; lent to one reader at a time.
-pub(crate) struct Reader {
-    stream: Stream,
-    memory: Pinned<u8>,
+/// Page-locked memory that goes back to its GPU for the next reader when it is dropped.
+pub(crate) struct Lent {
+    /// There until `drop`.
+    memory: Option<Pinned<u8>>,
+    gpu: Arc<Gpu>,
+}
+
+// SAFETY: shared readers only read; `Pinned` owns its memory like a Vec.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.memory.as_ref().map_or(&[], |m| m.slice())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.gpu.idle().memories.push(memory);
+        }
+    }
+}
+
+/// What readers leave behind for each other. Bounded by how many read at once.
+#[derive(Default)]
+pub(crate) struct Idle {
+    streams: Vec<Stream>,
+    memories: Vec<Pinned<u8>>,
 }
 
 /// A rectangle of bytes in device memory.
@@ -222,52 +248,48 @@ pub(crate) struct Block {
 }
 
 impl Gpu {
-    /// Reads rectangles back, each packed row after row, one after the other.
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads rectangles back, each packed row after row, one after the other: one launch a [`MAX_BLOCKS`] of them, one wait
+    /// for all. The GPU writes into host memory itself.
     ///
     /// # Errors
     /// When the driver refuses.
-    pub(crate) fn read_blocks(self: &Arc<Self>, blocks: &[Block]) -> Result<Vec<u8>, GpuError> {
+    pub(crate) fn read_blocks(self: &Arc<Self>, blocks: &[Block]) -> Result<Lent, GpuError> {
         let total: usize = blocks.iter().map(|b| b.width * b.rows).sum();
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut reader = match idle {
-            Some(reader) => reader,
-            None => Reader { stream: self.stream()?, memory: Pinned::new(self, 1 << 18)? },
+        let (stream, memory) = {
+            let mut idle = self.idle();
+            let fitting = idle.memories.iter().position(|m| m.len >= total);
+            (idle.streams.pop(), fitting.map(|at| idle.memories.swap_remove(at)))
         };
-        if reader.memory.len < total {
-            reader.memory = Pinned::new(self, total.next_power_of_two())?;
+        let stream = stream.map_or_else(|| self.stream(), Ok)?;
+        let memory = memory.map_or_else(|| Pinned::new(self, total.next_power_of_two().max(1 << 18)), Ok)?;
+        let mut to = 0;
+        let raw: Vec<RawBlock> = blocks
+            .iter()
+            .map(|b| {
+                let at = to;
+                to += b.width * b.rows;
+                RawBlock {
+                    from: b.address,
+                    pitch: b.pitch as i32,
+                    width: b.width as i32,
+                    rows: b.rows as i32,
+                    to: at as i32,
+                }
+            })
+            .collect();
+        for some in raw.chunks(MAX_BLOCKS) {
+            // SAFETY: the rectangles lie in pictures that the caller holds until this function returns, which is after the
+            // wait below; `memory` has `total` bytes, and the driver's host memory is mapped for the GPU at its own
+            // address (CUDA driver API, "Unified Addressing").
+            unsafe { stream.pack(some, memory.at as u64) }?;
         }
-        self.bind()?;
-        let mut at = 0;
-        for block in blocks {
-            let host = &mut reader.memory.slice_mut()[at..at + block.width * block.rows];
-            let copy = sys::CUDA_MEMCPY2D {
-                srcXInBytes: 0,
-                srcY: 0,
-                srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_DEVICE,
-                srcHost: std::ptr::null(),
-                srcDevice: block.address,
-                srcArray: std::ptr::null_mut(),
-                srcPitch: block.pitch,
-                dstXInBytes: 0,
-                dstY: 0,
-                dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_HOST,
-                dstHost: host.as_mut_ptr().cast(),
-                dstDevice: 0,
-                dstArray: std::ptr::null_mut(),
-                dstPitch: block.width,
-                WidthInBytes: block.width,
-                Height: block.rows,
-            };
-            // SAFETY: the source lies in a picture that the caller holds; the target is the slice above.
-            unsafe { sys::cuMemcpy2DAsync_v2(&copy, reader.stream.raw.cu_stream()) }
-                .result()
-                .map_err(|e| self.failed("reading a picture", e))?;
-            at += block.width * block.rows;
-        }
-        reader.stream.synchronize()?;
-        let bytes = reader.memory.slice()[..total].to_vec();
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(bytes)
+        stream.synchronize()?;
+        self.idle().streams.push(stream);
+        Ok(Lent { memory: Some(memory), gpu: Arc::clone(self) })
     }
 
     /// Copies a rectangle of device memory to another, in order with the stream's other work.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{CudaContext, result, sys};
 use serde::Serialize;
 
-use crate::buffer::{Reader, Stream};
+use crate::buffer::{Idle, Stream};
 use crate::error::{GpuError, words};
 use crate::kernels::Kernels;
 
@@ -51,7 +51,7 @@ pub struct Gpu {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) kernels: Kernels,
     spare: Mutex<Spare>,
-    pub(crate) readers: Mutex<Vec<Reader>>,
+    pub(crate) idle: Mutex<Idle>,
     /// Bytes of pictures in device memory now, used ones and spare ones.
     pictures: AtomicU64,
 }
@@ -149,7 +149,7 @@ impl Gpu {
             context,
             kernels,
             spare: Mutex::default(),
-            readers: Mutex::default(),
+            idle: Mutex::default(),
             pictures: AtomicU64::new(0),
         })
     }

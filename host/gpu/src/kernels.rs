@@ -172,11 +172,11 @@ struct RawGroup {
     row: i32,
 }
 
-/// Sizes of the kernels' arguments (an image, all images, the target, a group), for the test that compares them with
+/// Sizes of the kernels' arguments (an image, all images, the target, a group, blocks), for the test that compares them with
 /// kernels.cu.
 #[doc(hidden)]
-pub const ARGUMENT_SIZES: [usize; 4] =
-    [size_of::<Image>(), size_of::<Images>(), size_of::<Target>(), size_of::<RawGroup>()];
+pub const ARGUMENT_SIZES: [usize; 5] =
+    [size_of::<Image>(), size_of::<Images>(), size_of::<Target>(), size_of::<RawGroup>(), size_of::<RawBlocks>()];
 
 // SAFETY: plain numbers and device addresses in the layout of kernels.cu (a test compares the sizes).
 unsafe impl DeviceRepr for Images {}
@@ -190,17 +190,60 @@ unsafe impl DeviceRepr for RawGroup {}
 pub(crate) struct Kernels {
     letterbox: CudaFunction,
     sieve: CudaFunction,
+    pack: CudaFunction,
 }
 
 impl Kernels {
     pub(crate) fn load(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
         debug_assert!(CString::new(PTX).is_ok(), "PTX is text");
         let module = context.load_module(Ptx::from_src(PTX))?;
-        Ok(Self { letterbox: module.load_function("letterbox")?, sieve: module.load_function("sieve")? })
+        let of = |name: &str| module.load_function(name);
+        Ok(Self { letterbox: of("letterbox")?, sieve: of("sieve")?, pack: of("pack")? })
     }
 }
 
+/// Rectangles that one launch packs.
+pub(crate) const MAX_BLOCKS: usize = 64;
+
+/// A rectangle of bytes in device memory, and where it goes in the packed piece.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawBlock {
+    pub(crate) from: u64,
+    pub(crate) pitch: i32,
+    pub(crate) width: i32,
+    pub(crate) rows: i32,
+    pub(crate) to: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawBlocks([RawBlock; MAX_BLOCKS]);
+
+// SAFETY: as above.
+unsafe impl DeviceRepr for RawBlocks {}
+
 impl Stream {
+    /// Packs at most [`MAX_BLOCKS`] rectangles; complete once the stream was waited for.
+    ///
+    /// # Safety
+    /// Each rectangle lies in memory that lives until then, and `out` (device memory, or host memory from the driver) has
+    /// room for all of them at their places.
+    pub(crate) unsafe fn pack(&self, blocks: &[RawBlock], out: u64) -> Result<(), GpuError> {
+        let Some(first) = blocks.first() else { return Ok(()) };
+        let mut all = RawBlocks([*first; MAX_BLOCKS]);
+        let count = blocks.len().min(MAX_BLOCKS);
+        all.0[..count].copy_from_slice(&blocks[..count]);
+        let rows = blocks.iter().map(|b| b.rows.max(1) as u32).max().unwrap_or(1);
+        let config =
+            LaunchConfig { grid_dim: (rows.div_ceil(8), count as u32, 1), block_dim: (32, 8, 1), shared_mem_bytes: 0 };
+        self.gpu.bind()?;
+        // SAFETY: the arguments have the kernel's layout; the rest is the caller's promise.
+        unsafe { self.raw.launch_builder(&self.gpu.kernels.pack).arg(&all).arg(&out).launch(config) }
+            .map(drop)
+            .map_err(|e| self.gpu.failed("packing parts of pictures", e))
+    }
+
     /// Writes pictures into their slots of an input tensor, in one launch. The pictures and their taps must live until the stream was waited for.
     ///
     /// # Errors

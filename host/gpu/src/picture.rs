@@ -1,18 +1,21 @@
 //! Pictures in device memory.
 //!
 //! Owns NV12 frames that outlive the decoder's surface, and reading parts of them back. Pixels read back are the
-//! decoder's own bytes, and `facestream-pixels` scales them as it scales any other picture: a crop from a GPU equals the
-//! same crop from host memory bit for bit.
+//! decoder's own bytes, and `facestream-pixels` scales and measures them as it does any other picture's: a crop from a GPU
+//! equals the same crop from host memory bit for bit.
+//!
+//! A scorer looks at every face of a frame, one after the other, and a wait for the GPU costs more than the bytes: the
+//! first look at a frame brings all faces that were found in it ([`DevicePicture::expect`]), the others find theirs there.
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use facestream_core::frame::{ColorMatrix, Picture, PictureError, PixelFormat, Planes};
+use facestream_core::frame::{ColorMatrix, Fetched, Picture, PictureError, PixelFormat, Planes};
 use facestream_core::geometry::Rect;
-use facestream_pixels::{crop_planes, crop_window};
+use facestream_pixels::{Window, crop_planes, crop_window};
 
-use crate::buffer::{Block, Stream};
+use crate::buffer::{Block, Lent, Stream};
 use crate::device::Gpu;
 use crate::error::GpuError;
 
@@ -54,6 +57,86 @@ pub struct DevicePicture {
     width: u32,
     height: u32,
     colour: Colour,
+    parts: Mutex<Parts>,
+}
+
+/// What is expected to be looked at, and what was read back.
+#[derive(Debug, Default)]
+struct Parts {
+    expected: Vec<Rect>,
+    read: Vec<Arc<Part>>,
+}
+
+/// How much around a found face comes with it, as a share of its sides: trackers' boxes are not quite detectors', and
+/// scorers cut with a margin (`best-shot`: 0.2).
+const AROUND: f32 = 0.25;
+
+/// Bytes of a frame that are read back unasked; what was expected beyond them is fetched when it is looked at.
+const MAX_EXPECTED_BYTES: usize = 1 << 20;
+
+/// A part of a picture in host memory: NV12, packed.
+struct Part {
+    window: Window,
+    colour: Colour,
+    memory: Arc<Lent>,
+    at: usize,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({:?})", self.window)
+    }
+}
+
+impl Part {
+    fn contains(&self, w: &Window) -> bool {
+        let own = &self.window;
+        w.x >= own.x && w.y >= own.y && w.x + w.width <= own.x + own.width && w.y + w.height <= own.y + own.height
+    }
+
+    fn view(&self) -> Planes<'_> {
+        let (w, h, cw, ch) = extents(self.window.width, self.window.height);
+        let bytes = &self.memory.bytes()[self.at..];
+        Planes {
+            format: PixelFormat::Nv12,
+            width: self.window.width,
+            height: self.window.height,
+            y: &bytes[..w * h],
+            y_stride: w,
+            u: &bytes[w * h..][..cw * ch],
+            u_stride: cw,
+            v: &[],
+            v_stride: 0,
+            full_range: self.colour.full_range,
+            matrix: self.colour.matrix,
+        }
+    }
+}
+
+impl Picture for Part {
+    fn width(&self) -> u32 {
+        self.window.width
+    }
+
+    fn height(&self) -> u32 {
+        self.window.height
+    }
+
+    fn planes(&self) -> Option<Planes<'_>> {
+        Some(self.view())
+    }
+
+    fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
+        Ok(Arc::new(crop_planes(self.view(), area, max_side)?))
+    }
+
+    fn bytes(&self) -> usize {
+        self.window.width as usize * self.window.height as usize * 3 / 2
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
 impl fmt::Debug for DevicePicture {
@@ -109,7 +192,56 @@ impl DevicePicture {
         let pitch = cw.next_multiple_of(PITCH);
         let bytes = pitch * (h + ch);
         let address = gpu.take_picture(bytes)?;
-        Ok(Self { gpu: Arc::clone(gpu), address, bytes, pitch, width, height, colour })
+        Ok(Self { gpu: Arc::clone(gpu), address, bytes, pitch, width, height, colour, parts: Mutex::default() })
+    }
+
+    /// What will be looked at: the faces found in it, best first. Nothing is read before the first look.
+    pub fn expect(&self, areas: impl IntoIterator<Item = Rect>) {
+        self.parts().expected = areas.into_iter().collect();
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The window in host memory, as part of what was read back before or is read back now.
+    fn part(&self, window: Window) -> Result<Arc<Part>, PictureError> {
+        let mut parts = self.parts();
+        if let Some(part) = parts.read.iter().find(|part| part.contains(&window)) {
+            return Ok(Arc::clone(part));
+        }
+        let mut windows = Vec::new();
+        let mut bytes = 0;
+        for area in std::mem::take(&mut parts.expected) {
+            let Ok(wanted) = crop_window(self.width, self.height, area.with_margin(AROUND)) else { continue };
+            let (w, h, cw, ch) = extents(wanted.width, wanted.height);
+            bytes += w * h + cw * ch;
+            if bytes > MAX_EXPECTED_BYTES {
+                break;
+            }
+            windows.push(wanted);
+        }
+        let inside = |w: &Window| {
+            window.x >= w.x
+                && window.y >= w.y
+                && window.x + window.width <= w.x + w.width
+                && window.y + window.height <= w.y + w.height
+        };
+        if !windows.iter().any(inside) {
+            windows.push(window);
+        }
+        let blocks: Vec<Block> = windows.iter().flat_map(|w| self.blocks(w.x, w.y, w.width, w.height)).collect();
+        let memory = self.gpu.read_blocks(&blocks).map_err(|e| PictureError::Device(e.to_string()))?;
+        let memory = Arc::new(memory);
+        let mut at = 0;
+        for window in windows {
+            let (w, h, cw, ch) = extents(window.width, window.height);
+            let part = Part { window, colour: self.colour, memory: Arc::clone(&memory), at };
+            at += w * h + cw * ch;
+            parts.read.push(Arc::new(part));
+        }
+        let found = parts.read.iter().rev().find(|part| part.contains(&window));
+        found.cloned().ok_or_else(|| PictureError::Device("a part that was read back is missing".to_owned()))
     }
 
     /// The GPU it lies on.
@@ -170,24 +302,21 @@ impl Picture for DevicePicture {
 
     fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
         let window = crop_window(self.width, self.height, area)?;
-        let blocks = self.blocks(window.x, window.y, window.width, window.height);
-        let bytes = self.gpu.read_blocks(&blocks).map_err(|e| PictureError::Device(e.to_string()))?;
-        let (y, uv) = bytes.split_at(blocks[0].width * blocks[0].rows);
-        let planes = Planes {
-            format: PixelFormat::Nv12,
-            width: window.width,
-            height: window.height,
-            y,
-            y_stride: blocks[0].width,
-            u: uv,
-            u_stride: blocks[1].width,
-            v: &[],
-            v_stride: 0,
-            full_range: self.colour.full_range,
-            matrix: self.colour.matrix,
+        let part = self.part(window)?;
+        // Windows are whole pixels, so moving them changes nothing that is computed from them.
+        let moved = Rect {
+            x: (window.x - part.window.x) as f32,
+            y: (window.y - part.window.y) as f32,
+            width: window.width as f32,
+            height: window.height as f32,
         };
-        let whole = Rect { x: 0.0, y: 0.0, width: window.width as f32, height: window.height as f32 };
-        Ok(Arc::new(crop_planes(planes, whole, max_side)?))
+        Ok(Arc::new(crop_planes(part.view(), moved, max_side)?))
+    }
+
+    fn fetch(&self, area: Rect) -> Result<Option<Fetched>, PictureError> {
+        let part = self.part(crop_window(self.width, self.height, area)?)?;
+        let origin = (part.window.x, part.window.y);
+        Ok(Some(Fetched { picture: part, origin }))
     }
 
     fn bytes(&self) -> usize {

@@ -138,8 +138,26 @@ static int sieve_case(int rule, bool last) {
   return 0;
 }
 
+static int pack_case() {
+  const int pitch = 300, rows = 200;
+  std::vector<unsigned char> picture(pitch * rows), out(40000, 7);
+  for (auto &v : picture) v = next();
+  Blocks all;
+  all.at[0] = {picture.data() + 5 * pitch + 10, pitch, 33, 40, 100};
+  all.at[1] = {picture.data(), pitch, 150, 200, 100 + 33 * 40};
+  grid({25, 2, 1}, {32, 8, 1}, [&] { pack(all, out.data()); });
+  for (int i = 0; i < 40000; i++) {
+    unsigned char expected = 7;
+    int a = i - 100, b = a - 33 * 40;
+    if (a >= 0 && b < 0) expected = picture[(5 + a / 33) * pitch + 10 + a % 33];
+    if (b >= 0 && b < 150 * 200) expected = picture[b / 150 * pitch + b % 150];
+    if (out[i] != expected) { std::printf("pack: byte %d is %d instead of %d\n", i, out[i], expected); return 1; }
+  }
+  return 0;
+}
+
 int main() {
-  std::printf("sizes %zu %zu %zu %zu\n", sizeof(Image), sizeof(Images), sizeof(Target), sizeof(Group));
+  std::printf("sizes %zu %zu %zu %zu %zu\n", sizeof(Image), sizeof(Images), sizeof(Target), sizeof(Group), sizeof(Blocks));
   int bad = 0;
   bad += letterbox_case(1920, 1080, 640, 640, 640, 360, 0, 140, false, 1 / 255.0f, 114);
   bad += letterbox_case(1280, 720, 640, 384, 640, 360, 0, 0, true, 1, 0);
@@ -150,5 +168,6 @@ int main() {
   bad += sieve_case(1, true);
   bad += sieve_case(2, false);
   bad += sieve_case(0, true);
+  bad += pack_case();
   return bad;
 }

@@ -23,6 +23,14 @@ pub fn crop_window(width: u32, height: u32, area: Rect) -> Result<Window, Pictur
     window_of((width, height), area, true)
 }
 
+/// The samples that [`crate::measure`] looks at in a picture of this size.
+///
+/// # Errors
+/// `OutOfFrame` as [`crop_planes`].
+pub fn measured_window(width: u32, height: u32, area: Rect) -> Result<Window, PictureError> {
+    window_of((width, height), area, false)
+}
+
 fn window_of((width, height): (u32, u32), area: Rect, even: bool) -> Result<Window, PictureError> {
     let out = PictureError::OutOfFrame { width, height };
     let finite = [area.x, area.y, area.width, area.height].iter().all(|v| v.is_finite());

@@ -13,7 +13,7 @@ mod picture;
 mod scale;
 
 pub use convert::{Image, luma, rgb, working_luma};
-pub use crop::{crop_planes, crop_window};
+pub use crop::{crop_planes, crop_window, measured_window};
 pub use jpeg::{JpegError, jpeg};
 pub use measure::measure;
 pub use picture::HostPicture;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use facestream_core::frame::Fetched;
 use facestream_core::{Picture, PictureError, Quality, Rect};
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -181,10 +182,21 @@ fn whole(picture: &Arc<dyn Picture>) -> Rect {
 fn measure(picture: &Arc<dyn Picture>, area: Rect) -> std::result::Result<Quality, PixelError> {
     match picture.planes() {
         Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
-        // On a device: read back the part that counts.
+        // On a device: the part that counts is brought here as it is, and measured in its own place.
         None => {
-            let part = picture.crop(area, 0).map_err(|e| pixel_error(&e))?;
-            with_planes(&part, |planes| facestream_pixels::measure(planes, whole(&part)).map_err(|e| pixel_error(&e)))
+            let Some(Fetched { picture: part, origin }) = picture.fetch(area).map_err(|e| pixel_error(&e))? else {
+                return Err(PixelError::Failed("the picture cannot be read from its device".to_owned()));
+            };
+            let window = facestream_pixels::measured_window(picture.width(), picture.height(), area);
+            let window = window.map_err(|e| pixel_error(&e))?;
+            // Whole pixels, so that rounding does not depend on where the part lies.
+            let moved = Rect {
+                x: window.x.saturating_sub(origin.0) as f32,
+                y: window.y.saturating_sub(origin.1) as f32,
+                width: window.width as f32,
+                height: window.height as f32,
+            };
+            with_planes(&part, |planes| facestream_pixels::measure(planes, moved).map_err(|e| pixel_error(&e)))
         }
     }
 }

@@ -189,7 +189,13 @@ impl Backend for DeviceBackend {
         let mut out = Vec::with_capacity(frames.len());
         for frames in frames.chunks(self.model.max_batch) {
             let geometries = self.lay(frames)?;
-            out.extend(self.finish(&geometries)?);
+            let found = self.finish(&geometries)?;
+            for (frame, found) in frames.iter().zip(&found) {
+                if let Some(picture) = frame.picture.as_any().downcast_ref::<DevicePicture>() {
+                    picture.expect(found.iter().map(|d| d.bbox));
+                }
+            }
+            out.extend(found);
         }
         Ok(out)
     }
