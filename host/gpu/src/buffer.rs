@@ -182,6 +182,12 @@ impl<T: Number> Pinned<T> {
         Ok(Self { gpu: Arc::clone(gpu), at, len })
     }
 
+    /// Its address, which is the same for the GPU.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.at as u64
+    }
+
     /// The numbers.
     #[must_use]
     pub fn slice(&self) -> &[T] {
@@ -264,7 +270,7 @@ impl Gpu {
             let fitting = idle.memories.iter().position(|m| m.len >= total);
             (idle.streams.pop(), fitting.map(|at| idle.memories.swap_remove(at)))
         };
-        let stream = stream.map_or_else(|| self.stream(), Ok)?;
+        let stream = stream.map_or_else(|| self.urgent_stream(), Ok)?;
         let memory = memory.map_or_else(|| Pinned::new(self, total.next_power_of_two().max(1 << 18)), Ok)?;
         let mut to = 0;
         let raw: Vec<RawBlock> = blocks
@@ -285,7 +291,7 @@ impl Gpu {
             // SAFETY: the rectangles lie in pictures that the caller holds until this function returns, which is after the
             // wait below; `memory` has `total` bytes, and the driver's host memory is mapped for the GPU at its own
             // address (CUDA driver API, "Unified Addressing").
-            unsafe { stream.pack(some, memory.at as u64) }?;
+            unsafe { stream.pack(some, memory.address()) }?;
         }
         stream.synchronize()?;
         self.idle().streams.push(stream);

@@ -199,6 +199,19 @@ impl Gpu {
         Ok(Stream::new(Arc::clone(self), raw))
     }
 
+    /// A new queue for short work that others wait for: it goes before inference, which keeps the GPU busy for
+    /// milliseconds at a time.
+    ///
+    /// # Errors
+    /// When the driver refuses.
+    pub fn urgent_stream(self: &Arc<Self>) -> Result<Stream, GpuError> {
+        self.bind()?;
+        let failed = |e| self.failed("making a stream", e);
+        let (_least, greatest) = result::stream::get_priority_range().map_err(failed)?;
+        let raw = self.context.new_stream_with_priority(greatest).map_err(failed)?;
+        Ok(Stream::new(Arc::clone(self), raw))
+    }
+
     /// The `CUcontext`, for libraries that take one (FFmpeg).
     #[must_use]
     pub fn raw_context(&self) -> *mut std::ffi::c_void {

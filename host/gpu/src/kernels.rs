@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaFunction, DeviceRepr, DriverError, LaunchConfig, PushKernelArg as _};
 use cudarc::nvrtc::Ptx;
 
-use crate::buffer::{Buffer, Stream};
+use crate::buffer::{Buffer, Pinned, Stream};
 use crate::error::GpuError;
 use crate::picture::DevicePicture;
 
@@ -292,7 +292,8 @@ impl Stream {
     }
 
     /// Finds the cells of `items` pictures whose score reaches `threshold`: `counts` gets a number a picture, `rows` at
-    /// most `cap` rows a picture, in no order. See [`Group::row`].
+    /// most `cap` rows a picture, in no order. See [`Group::row`]. The GPU writes the rows into host memory itself, so they
+    /// are there once the stream was waited for, which they must live until.
     ///
     /// # Errors
     /// More maps than [`MAX_MAPS`], buffers too small, or what the driver says.
@@ -303,14 +304,17 @@ impl Stream {
         threshold: f32,
         cap: usize,
         counts: (&Buffer, usize),
-        rows: (&Buffer, usize),
+        rows: &Pinned<f32>,
     ) -> Result<(), GpuError> {
         if group.maps.is_empty() || group.maps.len() > MAX_MAPS {
             let reason = format!("{} maps, 1 to {MAX_MAPS} are possible", group.maps.len());
             return Err(GpuError::Call { gpu: self.gpu.ordinal(), what: "the sieve", reason });
         }
         counts.0.check(counts.1, items * size_of::<u32>())?;
-        rows.0.check(rows.1, items * cap * group.row() * size_of::<f32>())?;
+        if rows.slice().len() < items * cap * group.row() {
+            let reason = format!("{} numbers are too few for {items} times {cap} rows", rows.slice().len());
+            return Err(GpuError::Call { gpu: self.gpu.ordinal(), what: "the sieve", reason });
+        }
         let mut at = [Map::default(); MAX_MAPS];
         at[..group.maps.len()].copy_from_slice(&group.maps);
         let (rule, first, scores) = match group.rule {
@@ -327,7 +331,7 @@ impl Stream {
             scores,
             row: group.row() as i32,
         };
-        let (cap, counts, rows) = (cap as i32, counts.0.address + counts.1 as u64, rows.0.address + rows.1 as u64);
+        let (cap, counts, rows) = (cap as i32, counts.0.address + counts.1 as u64, rows.address());
         let config = LaunchConfig {
             grid_dim: (group.cells.div_ceil(256).max(1), items as u32, 1),
             block_dim: (256, 1, 1),

@@ -58,7 +58,7 @@ pub(crate) fn has_cuda() -> bool {
 
 impl HwDevice {
     pub(crate) fn new(gpu: &Arc<Gpu>) -> Result<Self, HwError> {
-        let stream = gpu.stream()?;
+        let stream = gpu.urgent_stream()?;
         // SAFETY: a fresh device context of type CUDA has an AVCUDADeviceContext as `hwctx`, whose first two fields are
         // ours to set before it is initialised (libavutil/hwcontext_cuda.h). Context and stream outlive it.
         unsafe {

@@ -36,7 +36,7 @@ impl Output {
 struct Sieve {
     cells: Cells,
     group: Group,
-    rows: Buffer,
+    rows: Pinned<f32>,
     /// Offset of its counts, in bytes.
     counts_at: usize,
 }
@@ -47,18 +47,10 @@ pub(super) struct Candidates {
     sieves: Vec<Sieve>,
     counts: Buffer,
     counts_host: Pinned<u32>,
-    rows_host: Pinned<f32>,
     /// One picture's outputs, of absent cells between two uses.
     dense: Vec<Vec<f32>>,
     shapes: Vec<Vec<i64>>,
     max_batch: usize,
-}
-
-/// What one picture needs beside what was read in one go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Amount {
-    Rows,
-    Whole,
 }
 
 impl Candidates {
@@ -75,7 +67,7 @@ impl Candidates {
         let counts_at = |n: usize| n * max_batch * size_of::<u32>();
         let mut sieves = Vec::with_capacity(cells.len());
         for (n, (cells, group)) in cells.into_iter().zip(groups).enumerate() {
-            let rows = Buffer::new(gpu, max_batch * CAP * group.row() * size_of::<f32>())?;
+            let rows = Pinned::new(gpu, max_batch * CAP * group.row())?;
             sieves.push(Sieve { cells, group, rows, counts_at: counts_at(n) });
         }
         let absent = |output: usize| {
@@ -88,7 +80,6 @@ impl Candidates {
         Ok(Self {
             counts: Buffer::new(gpu, counts_at(sieves.len()).max(1))?,
             counts_host: Pinned::new(gpu, (sieves.len() * max_batch).max(1))?,
-            rows_host: Pinned::new(gpu, 4096)?,
             sieves,
             dense,
             shapes,
@@ -103,8 +94,8 @@ impl Candidates {
         }
         stream.zero(&self.counts, self.sieves.len() * self.max_batch * size_of::<u32>())?;
         for sieve in &self.sieves {
-            let (counts, rows) = ((&self.counts, sieve.counts_at), (&sieve.rows, 0));
-            stream.sieve(&sieve.group, items, (threshold - SLACK).max(0.0), CAP, counts, rows)?;
+            let counts = (&self.counts, sieve.counts_at);
+            stream.sieve(&sieve.group, items, (threshold - SLACK).max(0.0), CAP, counts, &sieve.rows)?;
         }
         Ok(())
     }
@@ -122,52 +113,22 @@ impl Candidates {
     ) -> Result<(), GpuError> {
         if !self.sieves.is_empty() {
             stream.download(&self.counts, 0, self.counts_host.slice_mut())?;
-            stream.synchronize()?;
-        }
-        let plan = self.plan(items);
-        let total = plan.iter().filter(|p| p.1 == Amount::Rows).map(|p| p.0).sum::<usize>();
-        if total > self.rows_host.slice().len() {
-            self.rows_host = Pinned::new(stream.gpu(), total.next_power_of_two())?;
-        }
-        // All rows of the batch, picture after picture, in as many copies as there are pictures with candidates.
-        let mut at = 0;
-        for (item, (_, amount)) in plan.iter().enumerate() {
-            if *amount == Amount::Whole {
-                continue;
-            }
-            for (n, sieve) in self.sieves.iter().enumerate() {
-                let len = self.counts_host.slice()[n * self.max_batch + item] as usize * sieve.group.row();
-                if len > 0 {
-                    let from = item * CAP * sieve.group.row() * size_of::<f32>();
-                    stream.download(&sieve.rows, from, &mut self.rows_host.slice_mut()[at..at + len])?;
-                    at += len;
-                }
-            }
         }
         stream.synchronize()?;
-        let mut at = 0;
-        for (item, (len, amount)) in plan.into_iter().enumerate() {
-            match amount {
-                Amount::Whole => self.read_whole(stream, outputs, item, &mut each)?,
-                Amount::Rows => {
-                    self.with_rows(item, at, |views| each(item, views));
-                    at += len;
-                }
+        for item in 0..items {
+            let fits = |n: usize| self.count(n, item) <= CAP;
+            if !self.sieves.is_empty() && (0..self.sieves.len()).all(fits) {
+                self.with_rows(item, |views| each(item, views));
+            } else {
+                self.read_whole(stream, outputs, item, &mut each)?;
             }
         }
         Ok(())
     }
 
-    /// Numbers of rows of each picture, or that its outputs travel whole.
-    fn plan(&self, items: usize) -> Vec<(usize, Amount)> {
-        let count = |n: usize, item: usize| self.counts_host.slice()[n * self.max_batch + item] as usize;
-        (0..items)
-            .map(|item| {
-                let fits = !self.sieves.is_empty() && (0..self.sieves.len()).all(|n| count(n, item) <= CAP);
-                let numbers = self.sieves.iter().enumerate().map(|(n, s)| count(n, item) * s.group.row()).sum();
-                if fits { (numbers, Amount::Rows) } else { (0, Amount::Whole) }
-            })
-            .collect()
+    /// Cells of a group that one picture has.
+    fn count(&self, group: usize, item: usize) -> usize {
+        self.counts_host.slice()[group * self.max_batch + item] as usize
     }
 
     /// One picture's outputs as they are.
@@ -191,26 +152,23 @@ impl Candidates {
     }
 
     /// Writes a picture's rows into the tensors, shows them, and takes them out again.
-    fn with_rows(&mut self, item: usize, mut at: usize, show: impl FnOnce(&[TensorView<'_>])) {
-        let rows = self.rows_host.slice();
-        let start = at;
-        for (n, sieve) in self.sieves.iter().enumerate() {
-            let count = self.counts_host.slice()[n * self.max_batch + item] as usize;
-            for row in rows[at..at + count * sieve.group.row()].chunks_exact(sieve.group.row()) {
-                scatter(&sieve.cells, &sieve.group, row, &mut self.dense, None);
-            }
-            at += count * sieve.group.row();
-        }
+    fn with_rows(&mut self, item: usize, show: impl FnOnce(&[TensorView<'_>])) {
+        self.put_rows(item, |_| None);
         let views: Vec<_> =
             self.dense.iter().zip(&self.shapes).map(|(data, shape)| TensorView { shape, data }).collect();
         show(&views);
-        at = start;
+        self.put_rows(item, |cells| Some(cells.absent));
+    }
+
+    /// Every row of a picture to its place, or something else instead of its numbers.
+    fn put_rows(&mut self, item: usize, instead: impl Fn(&Cells) -> Option<f32>) {
         for (n, sieve) in self.sieves.iter().enumerate() {
             let count = self.counts_host.slice()[n * self.max_batch + item] as usize;
-            for row in rows[at..at + count * sieve.group.row()].chunks_exact(sieve.group.row()) {
-                scatter(&sieve.cells, &sieve.group, row, &mut self.dense, Some(sieve.cells.absent));
+            let row = sieve.group.row();
+            let rows = &sieve.rows.slice()[item * CAP * row..][..count * row];
+            for row in rows.chunks_exact(row) {
+                scatter(&sieve.cells, &sieve.group, row, &mut self.dense, instead(&sieve.cells));
             }
-            at += count * sieve.group.row();
         }
     }
 }

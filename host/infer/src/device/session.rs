@@ -12,7 +12,7 @@ use ort::AsPointer;
 use ort::ep::{self, ExecutionProvider as _};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{IoBinding, Session};
+use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 use ort::value::{Shape, TensorRefMut};
 
 use super::Inner;
@@ -24,6 +24,7 @@ use crate::runtime::{self, Runtime};
 pub(super) struct DeviceSession {
     // Declared in the order in which they must go: a binding uses its session, which uses the stream.
     binding: IoBinding,
+    options: RunOptions<NoSelectedOutputs>,
     session: Session,
     stream: Stream,
     ordinal: i32,
@@ -107,7 +108,10 @@ impl DeviceSession {
             Ok((session, binding))
         };
         let (session, binding) = open().map_err(|e| failed(explain(e.message())))?;
-        Ok(Self { binding, session, stream, ordinal })
+        // What comes next is on the same stream, and waited for there.
+        let mut options = RunOptions::new().map_err(|e| failed(e.message().to_owned()))?;
+        options.disable_device_sync().map_err(|e| failed(e.message().to_owned()))?;
+        Ok(Self { binding, options, session, stream, ordinal })
     }
 
     /// The stream that it runs on.
@@ -147,9 +151,9 @@ impl DeviceSession {
         }
     }
 
-    /// Runs what is bound.
+    /// Puts a run of what is bound behind the stream's other work, without waiting for it.
     pub(super) fn run(&mut self) -> Result<(), ort::Error> {
-        self.session.run_binding(&self.binding).map(drop)
+        self.session.run_binding_with_options(&self.binding, &self.options).map(drop)
     }
 }
 
