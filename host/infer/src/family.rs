@@ -119,12 +119,12 @@ pub(crate) trait Family: Send + Sync + fmt::Debug {
     fn rework(&self, _bytes: &[u8], _input: &str, _stem: bool) -> Option<Reworked> {
         None
     }
-    /// Extents of an output without the batch, for an input of `size`: what the graph declares, and where it declares
+    /// Extents of output `index` without the batch, for an input of `size`: what the graph declares, and where it declares
     /// none, what the family's layout makes of the size.
     ///
     /// # Errors
     /// In words, when neither says.
-    fn extents(&self, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String>;
+    fn extents(&self, index: usize, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String>;
     /// Which cells of its outputs can count at all, so that a device sends only those; `None`: everything is sent. Each
     /// output's extents are given without the batch.
     fn cells(&self, _outputs: &[Vec<usize>]) -> Option<Vec<Cells>> {

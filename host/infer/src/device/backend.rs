@@ -40,8 +40,8 @@ impl DeviceBackend {
         let numbers = 3 * model.size.0 as usize * model.size.1 as usize;
         let input = Buffer::new(&model.gpu, model.max_batch * numbers * size_of::<f32>()).map_err(on_gpu)?;
         let mut outputs = Vec::new();
-        for output in &model.description.outputs {
-            let dims = model.family.extents(output, model.size).map_err(|reason| model.wrong(reason))?;
+        for (index, output) in model.description.outputs.iter().enumerate() {
+            let dims = model.family.extents(index, output, model.size).map_err(|reason| model.wrong(reason))?;
             let len: usize = dims.iter().product();
             let buffer = Buffer::new(&model.gpu, model.max_batch * len * size_of::<f32>()).map_err(on_gpu)?;
             outputs.push(Output { name: output.name.clone(), dims, buffer });

@@ -9,7 +9,7 @@ use facestream_gpu::Rule;
 use super::{Cells, Channels, Family, InputSpec, TensorView, Thinning, image_input, may_be};
 use crate::geometry::Fit;
 use crate::nms::Candidate;
-use crate::onnx::{Description, Dim, Freeing, TensorInfo};
+use crate::onnx::{Description, Freeing, TensorInfo};
 
 pub(super) const EXPECTED: &str = "CenterFace: one input [batch,3,H,W], four outputs [batch,C,H/4,W/4] with C = 1 (heat \
                                    map), 2 (size), 2 (offset), 10 (landmarks)";
@@ -56,9 +56,8 @@ impl Family for CenterFace {
         Thinning { nms_iou: Some(0.3), whole_pixels: false, clip: true }
     }
 
-    fn extents(&self, output: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
-        let channels = output.dims.get(1).and_then(Dim::fixed).and_then(|n| usize::try_from(n).ok());
-        let channels = channels.ok_or_else(|| format!("the output {output} does not declare its channels"))?;
+    fn extents(&self, index: usize, _: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
+        let channels = CHANNELS.get(index).and_then(|n| usize::try_from(*n).ok()).ok_or("an output too many")?;
         // The graph's own rows and columns are those of the size it was exported for.
         Ok(vec![channels, (height / 4) as usize, (width / 4) as usize])
     }

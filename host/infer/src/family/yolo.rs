@@ -205,7 +205,7 @@ impl Family for Yolo {
         Thinning { nms_iou: (!self.end_to_end).then_some(0.7), whole_pixels: false, clip: true }
     }
 
-    fn extents(&self, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String> {
+    fn extents(&self, _: usize, output: &TensorInfo, size: (u32, u32)) -> Result<Vec<usize>, String> {
         // Rows are always declared; anchors follow the size.
         declared(output, &[0, anchors(size, GRIDS[0])])
     }

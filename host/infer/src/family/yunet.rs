@@ -77,8 +77,8 @@ impl Family for YuNet {
         Some(Reworked { bytes, family: Box::new(Self::Joined), stem })
     }
 
-    fn extents(&self, output: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
-        // Names end in their stride: `bbox_16`, and `joined_16` of the reworked graph.
+    fn extents(&self, _: usize, output: &TensorInfo, (width, height): (u32, u32)) -> Result<Vec<usize>, String> {
+        // Names end in their stride: `bbox_16`, and `faces_16` of the reworked graph.
         let stride = output.name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok()).filter(|n| STRIDES.contains(n));
         let stride = stride.ok_or_else(|| format!("the output {output} does not name its stride"))?;
         let (rows, columns) = ((height / stride) as usize, (width / stride) as usize);
