@@ -135,6 +135,8 @@ pub struct Supervisor {
     /// The wanted cameras are known: numbers of new workers begin after theirs.
     recalled: AtomicBool,
     restored: AtomicBool,
+    /// Where candidates run.
+    places: trials::Places,
     ticker: tokio_util::sync::CancellationToken,
 }
 
@@ -149,6 +151,7 @@ impl Supervisor {
             next_worker: AtomicU64::new(1),
             recalled: AtomicBool::new(false),
             restored: AtomicBool::new(false),
+            places: trials::Places::default(),
             ticker: tokio_util::sync::CancellationToken::new(),
         });
         let ticking = Arc::downgrade(&supervisor);
