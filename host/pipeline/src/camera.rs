@@ -257,6 +257,12 @@ impl RunningCamera {
         if self.stopping.load(Ordering::Relaxed) { CameraState::Stopping } else { self.state.borrow().clone() }
     }
 
+    /// What its network side is doing, and when that changes. It ends with the camera.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<CameraState> {
+        self.state.clone()
+    }
+
     /// Called once a second.
     pub fn sample_rates(&self, now_ns: u64) {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);

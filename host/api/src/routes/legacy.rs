@@ -47,7 +47,8 @@ pub(crate) async fn stop(
         CameraRef::Worker(worker) => {
             // Its name, where there is one: a worker's number means nothing once it is gone.
             let mut named = None;
-            app.control.each_brief(&mut |c| named = named.take().or_else(|| (c.worker == *worker).then(|| c.camera.clone())));
+            app.control
+                .each_brief(&mut |c| named = named.take().or_else(|| (c.worker == *worker).then(|| c.camera.clone())));
             note.place(&named.map_or_else(|| format!("worker/{worker}"), |id| id.to_string()));
         }
     }

@@ -170,7 +170,7 @@ impl Supervisor {
         let camera = self.running(id)?;
         let wanted = camera.ask(move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
         let wanted = wanted.ok_or(TrialFailure::NoCandidate(slot))?;
-        let request = SlotRequest { wanted, probation_frames, who: who.to_owned() };
+        let request = SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None };
         let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
         // It may have been dropped meanwhile, which is what is wanted.
         camera.ask(move |stage| drop(stage.turn_out(slot)))?;
