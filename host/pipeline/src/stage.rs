@@ -138,7 +138,7 @@ impl Stage {
         Arc::clone(&self.latest)
     }
 
-    /// The slots' status, at most a quarter of a second old while frames come.
+    /// The slots' status, at most a quarter of a second old while frames come, and never older than an event that was told.
     #[must_use]
     pub fn slots(&self) -> Arc<Mutex<Vec<SlotStatus>>> {
         Arc::clone(&self.slots)
@@ -241,6 +241,10 @@ impl Work for Stage {
         if let Some(observer) = &mut self.observer {
             observer.frame(&frame.info, &detections, tracks.as_deref(), &outcome.ended);
         }
+        if !outcome.events.is_empty() {
+            // Whoever hears of it finds it in the status.
+            self.publish_status();
+        }
         self.hand_over(outcome);
         self.afterwards(Some(&frame));
         self.latest.set(frame, tracks.unwrap_or_default());
@@ -257,6 +261,9 @@ impl Work for Stage {
                 let time = media.saturating_add(silence);
                 self.told_ns = self.told_ns.max(Some(time));
                 let outcome = self.guests.tick(time);
+                if !outcome.events.is_empty() {
+                    self.publish_status();
+                }
                 self.hand_over(outcome);
                 self.afterwards(None);
             }
