@@ -1,10 +1,11 @@
-//! Who did what with guests: an entry for every request that changes the store or a slot, refused ones too.
+//! Who did what with guests: an entry for every request that changes the store, a slot, a rollout or which cameras (and
+//! with them guests) run, refused ones too.
 //!
 //! Owns the entry and the middleware that makes it. Must not keep entries: `Control` does. Nothing of a body but the name
-//! and digest of a guest gets in: settings may hold secrets.
+//! and digest of a guest and the name of a camera gets in: settings and addresses may hold secrets.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -33,13 +34,14 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.0.0.7:51234")]
     pub peer: Option<String>,
-    /// `upload`, `delete`, `swap`, `rollback`, or method and route of another change.
+    /// `upload`, `delete`, `swap`, `rollback`, `rollout`, `rollout-stop`, `rollout-end` (by the host: what came of one),
+    /// `camera-start`, `camera-stop`, or method and route of another change.
     #[schema(example = "swap")]
     pub action: String,
-    /// `store`, or camera and slot.
+    /// `store`, camera and slot, `rollout/` and its number, or a camera (`worker/` and its number where it was named so).
     #[schema(example = "door/scorer")]
     pub place: String,
-    /// The guest as it was named.
+    /// The guest as it was named; of a camera that is started all three, in the order of the slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "my-scorer@1.0.0")]
     pub guest: Option<String>,
@@ -47,6 +49,7 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// `done`, the kind of the problem, or `abandoned` when the client hung up before the answer: it may have been done.
+    /// Of `rollout-end` how it ended: `done`, `rolled-back` or `stopped`.
     #[schema(example = "done")]
     pub result: String,
     /// The problem in words.
@@ -58,23 +61,35 @@ pub struct AuditEntry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Where handlers note which guest a request is about.
+/// Where handlers note what a request is about.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Note(Arc<Mutex<(Option<String>, Option<String>)>>);
+pub(crate) struct Note(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    guest: Option<String>,
+    digest: Option<String>,
+    place: Option<String>,
+}
 
 impl Note {
     /// The guest as it was named.
     pub(crate) fn guest(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(bounded(name));
+        self.lock().guest = Some(bounded(name));
     }
 
     /// Digest of its component.
     pub(crate) fn digest(&self, digest: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(bounded(digest));
+        self.lock().digest = Some(bounded(digest));
     }
 
-    fn take(&self) -> (Option<String>, Option<String>) {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Where it is, when the path does not say.
+    pub(crate) fn place(&self, place: &str) {
+        self.lock().place = Some(bounded(place));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,10 +103,11 @@ struct Pending {
 impl Pending {
     fn finished(&mut self, result: &str, detail: Option<String>) -> Option<AuditEntry> {
         let entry = self.entry.take()?;
-        let (guest, digest) = self.note.take();
+        let Noted { guest, digest, place } = std::mem::take(&mut *self.note.lock());
+        let place = place.unwrap_or(entry.place);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Some(AuditEntry { at_unix_ms, guest, digest, result: result.to_owned(), detail, ..entry })
+        Some(AuditEntry { at_unix_ms, place, guest, digest, result: result.to_owned(), detail, ..entry })
     }
 }
 
@@ -139,7 +155,7 @@ async fn write(control: &dyn Control, entry: AuditEntry) {
 fn begun(request: &Request) -> Option<AuditEntry> {
     let route = request.extensions().get::<MatchedPath>()?.as_str().to_owned();
     let method = request.method();
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || !route.contains("/guests") {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || !is_about_guests(&route) {
         return None;
     }
     let action = match (method.as_str(), route.as_str()) {
@@ -147,17 +163,33 @@ fn begun(request: &Request) -> Option<AuditEntry> {
         ("DELETE", "/api/v1/guests/{reference}") => "delete".to_owned(),
         ("PUT", "/api/v1/cameras/{id}/guests/{slot}") => "swap".to_owned(),
         ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback") => "rollback".to_owned(),
+        ("POST", "/api/v1/rollouts") => "rollout".to_owned(),
+        ("POST", "/api/v1/rollouts/{id}/stop") => "rollout-stop".to_owned(),
+        ("POST", "/camera/start") | ("PUT", "/api/v1/cameras/{id}") => "camera-start".to_owned(),
+        ("POST", "/camera/stop") | ("DELETE", "/api/v1/cameras/{id}") => "camera-stop".to_owned(),
         (method, route) => format!("{method} {route}"),
     };
     let parts: Vec<&str> = request.uri().path().split('/').collect();
     let place = match parts.as_slice() {
         ["", "api", "v1", "cameras", camera, "guests", slot, ..] => bounded(&format!("{camera}/{slot}")),
+        ["", "api", "v1", "cameras", camera] => bounded(camera),
+        ["", "api", "v1", "rollouts", id, ..] => bounded(&format!("rollout/{id}")),
+        // Which one it is the handler notes, once it is known.
+        ["", "api", "v1", "rollouts"] => "rollout".to_owned(),
+        ["", "camera", _] => "camera".to_owned(),
         _ => "store".to_owned(),
     };
     let extensions = request.extensions();
     let who = extensions.get::<Identity>().map_or_else(|| "unknown".to_owned(), |i| i.name.to_string());
     let peer = extensions.get::<Peer>().map(|p| p.0.to_string());
     Some(AuditEntry { who, peer, action, place, ..AuditEntry::default() })
+}
+
+/// Whether a route that changes something changes which guests there are, or which of them run.
+fn is_about_guests(route: &str) -> bool {
+    route.contains("/guests")
+        || route.starts_with("/api/v1/rollouts")
+        || matches!(route, "/api/v1/cameras/{id}" | "/camera/start" | "/camera/stop")
 }
 
 fn bounded(text: &str) -> String {

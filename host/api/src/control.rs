@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 
 use crate::audit::AuditEntry;
+use crate::rollouts::Rollouts;
 use crate::trials::Trials;
 
 /// Answer of a call that may wait.
@@ -25,7 +26,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 ///
 /// Calls that return a plain value are made on the async runtime's threads and must neither block nor wait for a
 /// camera, a guest or a broker.
-pub trait Control: Trials + Send + Sync + 'static {
+pub trait Control: Trials + Rollouts + Send + Sync + 'static {
     /// Makes a camera wanted. Returns as soon as it is, long before its first frame: a camera that cannot be reached
     /// is a state, not an error. An equal specification under the same id is no change (`created: false`).
     ///
@@ -353,6 +354,12 @@ pub enum ControlError {
     /// No recording of that name.
     #[error("no recording `{0}`; GET /api/v1/recordings lists them")]
     UnknownRecording(String),
+    /// No rollout of that number.
+    #[error("no rollout {0} since the host was started; GET /api/v1/rollouts lists them")]
+    UnknownRollout(u64),
+    /// A rollout stands against it: says which, and what to do.
+    #[error("{0}")]
+    RolloutConflict(String),
     /// Calls that would be needed were never kept, or are no longer: says which.
     #[error("{0}")]
     NotKept(String),

@@ -76,6 +76,10 @@ kinds! {
     NoCandidate = "no-candidate", NOT_FOUND, "No candidate runs beside the guest";
     /// No such recording.
     UnknownRecording = "unknown-recording", NOT_FOUND, "No such recording";
+    /// No such rollout.
+    UnknownRollout = "unknown-rollout", NOT_FOUND, "No such rollout";
+    /// A rollout stands against it.
+    RolloutConflict = "rollout-conflict", CONFLICT, "A rollout stands against it";
     /// Calls of guests that are no longer kept.
     NotKept = "not-kept", NOT_FOUND, "What is asked for is not kept, or no longer";
     /// Body over the limit.
@@ -224,6 +228,8 @@ impl From<ControlError> for Problem {
             ControlError::NothingBefore(_) => Kind::NothingBefore,
             ControlError::NoCandidate(_) => Kind::NoCandidate,
             ControlError::UnknownRecording(_) => Kind::UnknownRecording,
+            ControlError::UnknownRollout(_) => Kind::UnknownRollout,
+            ControlError::RolloutConflict(_) => Kind::RolloutConflict,
             ControlError::NotKept(_) => Kind::NotKept,
             ControlError::Invalid(errors) => return Self::invalid(errors),
             ControlError::NoCapacity(_) => Kind::NoCapacity,

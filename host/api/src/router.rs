@@ -25,7 +25,7 @@ use crate::extract::MAX_JSON_BYTES;
 use crate::guard::{self, Hosts, Observer};
 use crate::openapi;
 use crate::problem::{self, Problem};
-use crate::routes::{cameras, events, guests, legacy, pages, slots, system, trials};
+use crate::routes::{cameras, events, guests, legacy, pages, rollouts, slots, system, trials};
 
 /// Uploads held in memory at once.
 const UPLOADS_AT_ONCE: usize = 2;
@@ -112,6 +112,8 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(trials::shadow))
         .routes(routes!(trials::recordings))
         .routes(routes!(trials::explain))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::show))
         .routes(routes!(guests::list))
         .routes(routes!(guests::show))
         .routes(routes!(system::models))
@@ -125,13 +127,15 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(cameras::delete))
         .routes(routes!(trials::recording))
         .routes(routes!(trials::delete_recording))
-        .routes(routes!(trials::drop_shadow));
+        .routes(routes!(trials::drop_shadow))
+        .routes(routes!(rollouts::stop));
     let operator_slow = OpenApiRouter::new()
         .routes(routes!(slots::swap))
         .routes(routes!(slots::roll_back))
         .routes(routes!(trials::record))
         .routes(routes!(trials::start_shadow))
-        .routes(routes!(trials::promote_shadow));
+        .routes(routes!(trials::promote_shadow))
+        .routes(routes!(rollouts::start));
     let admin = OpenApiRouter::new().routes(routes!(guests::delete)).routes(routes!(guests::audit));
     let admin_upload = OpenApiRouter::new().routes(routes!(guests::upload));
 

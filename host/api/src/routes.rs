@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod guests;
 pub(crate) mod legacy;
 pub(crate) mod pages;
+pub(crate) mod rollouts;
 pub(crate) mod slots;
 pub(crate) mod system;
 pub(crate) mod trials;

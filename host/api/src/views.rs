@@ -4,6 +4,7 @@
 
 pub(crate) mod requests;
 pub(crate) mod responses;
+pub(crate) mod rollouts;
 pub(crate) mod slot_requests;
 pub(crate) mod slots;
 pub(crate) mod trials;

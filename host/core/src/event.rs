@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::camera::{CameraId, CameraState};
-use crate::guest::{SlotKind, SwapReport};
+use crate::guest::{RolloutState, RolloutStep, SlotKind, SwapReport};
 
 /// One operational event.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +28,17 @@ pub enum Event {
     GuestRecovered { camera: CameraId, slot: SlotKind, guest: String },
     /// An instance whose memory had grown was made anew, state kept.
     GuestRecycled { camera: CameraId, slot: SlotKind, guest: String, memory_bytes: u64 },
+    /// A rollout has begun, goes back, or has ended.
+    Rollout { rollout: u64, slot: SlotKind, guest: String, state: RolloutState, reason: Option<String> },
+    /// A camera of a rollout came to another step.
+    RolloutCamera {
+        camera: CameraId,
+        rollout: u64,
+        slot: SlotKind,
+        #[serde(rename = "state")]
+        step: RolloutStep,
+        reason: Option<String>,
+    },
     /// A sink went from or to working order.
     Sink { sink: String, degraded: bool, reason: Option<String> },
 }

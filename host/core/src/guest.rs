@@ -6,6 +6,7 @@
 mod history;
 mod limits;
 mod recording;
+mod rollout;
 mod status;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use history::{ChangeKind, ChangeOutcome, GuestRef, SlotChange};
 pub use limits::Limits;
 pub use recording::{RecordingFile, RecordingWritten};
+pub use rollout::{RolloutCamera, RolloutChoice, RolloutRequest, RolloutState, RolloutStatus, RolloutStep};
 pub use status::{BudgetUse, ProbationStatus, SlotStatus, SwapCounts, SwapReport};
 
 /// The three places of a camera that a guest can fill.
@@ -98,6 +100,8 @@ pub struct SlotRequest {
     pub probation_frames: Option<u32>,
     /// Name of the token that asks.
     pub who: String,
+    /// The rollout that this is a part of.
+    pub rollout: Option<u64>,
 }
 
 /// What happens to a slot whose guest fails again and again. A single failure is always answered by a fresh instance.

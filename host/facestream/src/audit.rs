@@ -1,4 +1,4 @@
-//! The audit log: who did what with guests, as JSON lines under the data folder.
+//! The audit log: who did what with guests and cameras, as JSON lines under the data folder.
 //!
 //! Owns `DATA/audit/audit.jsonl` and its rotated predecessors, readable by their owner only and bounded in size. Must not
 //! decide what is written: the API does.

@@ -4,6 +4,7 @@
 //! threads, and goes on to its end when the client has gone.
 
 mod gpus;
+mod rollouts;
 mod trials;
 
 use std::sync::Arc;
@@ -99,6 +100,8 @@ fn swap_error(error: SwapFailure) -> ControlError {
         SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
         SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
         SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
+        // For rollouts alone, which take it as an answer.
+        error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Later(reason) => ControlError::Unavailable(reason),
         SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Wanted(error) => ControlError::internal(error),
@@ -231,6 +234,11 @@ impl Control for Host {
             if let Some((camera, slot)) = supervisor.user_of(&digest) {
                 return Err(ControlError::GuestConflict(format!("`{reference}` is the {slot} of camera {camera}")));
             }
+            if let Some(rollout) = supervisor.rollout_of(&digest) {
+                return Err(ControlError::GuestConflict(format!(
+                    "rollout {rollout} needs `{reference}`, until it has ended"
+                )));
+            }
             store.remove(&reference).map_err(store_error)
         }))
     }
@@ -297,6 +305,7 @@ impl Control for Host {
         let parts = self.supervisor.parts();
         let mut families = trials::metrics(&parts.recordings);
         families.extend(gpus::metrics(&parts.gpus));
+        families.extend(rollouts::metrics(&self.supervisor));
         families
     }
 }

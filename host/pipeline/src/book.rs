@@ -1,102 +1,25 @@
 //! A camera as it is wanted, and what was changed in its slots.
 //!
-//! Owns which guest a slot goes back to, and the history: when, who, from what to what, and what became of it. Changes
-//! come from the camera's own guest thread, in the order in which they happen, so that what is remembered is what runs.
+//! Owns which guest a slot goes back to, and the history: when, who, from what to what, and what became of it; tells a
+//! rollout what becomes of its changes. Changes come from the camera's own guest thread, in the order in which they happen,
+//! so that what is remembered is what runs.
 //! Must not write to a disk: whoever may block takes what is new ([`SlotBook::save_with`]).
 
-use std::collections::VecDeque;
+mod records;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use facestream_core::CameraSpec;
 use facestream_core::event::Event;
 use facestream_core::guest::{ChangeKind, ChangeOutcome, GuestsSpec, SlotChange, SlotKind, SlotSpec};
-use serde::{Deserialize, Serialize};
+use facestream_core::{CameraId, CameraSpec};
 
-/// Entries kept of each slot, the oldest forgotten first.
-pub const HISTORY: usize = 50;
+use crate::rollout::Told;
+use records::Waiting;
 
-/// A guest that ran in a slot: as it was asked for, and the component that this meant then.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ran {
-    /// As it was asked for.
-    pub spec: SlotSpec,
-    /// `sha256:<hex>`; a name may mean another component by now.
-    pub digest: String,
-}
+pub use records::{HISTORY, Ran, SlotRecord, SlotRecords};
 
-impl Ran {
-    /// The same, by the component that it meant.
-    fn pinned(self) -> SlotSpec {
-        SlotSpec { guest: self.digest, ..self.spec }
-    }
-}
-
-/// What is remembered of one slot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SlotRecord {
-    /// What ran before, and a rollback goes to.
-    pub previous: Option<Ran>,
-    /// The oldest first.
-    pub changes: VecDeque<SlotChange>,
-    /// What comes back when the guest that is on probation now fails.
-    #[serde(skip)]
-    waiting: Option<Waiting>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Waiting {
-    ran: Ran,
-    previous: Option<Ran>,
-}
-
-/// What is remembered of a camera's slots.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[allow(missing_docs)]
-pub struct SlotRecords {
-    /// The guests that the camera's start asked for: the same start again means this camera, whatever was swapped since.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<GuestsSpec>,
-    pub tracker: SlotRecord,
-    pub scorer: SlotRecord,
-    pub formatter: SlotRecord,
-}
-
-impl SlotRecords {
-    fn slot(&self, kind: SlotKind) -> &SlotRecord {
-        match kind {
-            SlotKind::Tracker => &self.tracker,
-            SlotKind::Scorer => &self.scorer,
-            SlotKind::Formatter => &self.formatter,
-        }
-    }
-
-    fn slot_mut(&mut self, kind: SlotKind) -> &mut SlotRecord {
-        match kind {
-            SlotKind::Tracker => &mut self.tracker,
-            SlotKind::Scorer => &mut self.scorer,
-            SlotKind::Formatter => &mut self.formatter,
-        }
-    }
-}
-
-impl SlotRecord {
-    fn add(&mut self, change: SlotChange) {
-        self.changes.push_back(change);
-        while self.changes.len() > HISTORY {
-            self.changes.pop_front();
-        }
-    }
-
-    /// The change whose probation runs gets its outcome.
-    fn decide(&mut self, outcome: ChangeOutcome, reason: Option<String>) {
-        if let Some(change) = self.changes.iter_mut().rev().find(|c| c.outcome == ChangeOutcome::Probation) {
-            change.outcome = outcome;
-            change.reason = reason;
-        }
-    }
-}
+/// Hears, on the guest thread, what becomes of a rollout's change.
+pub(crate) type RolloutTeller = Box<dyn Fn(u64, &CameraId, Told) + Send + Sync>;
 
 struct Inner {
     spec: CameraSpec,
@@ -109,6 +32,7 @@ pub struct SlotBook {
     inner: Mutex<Inner>,
     /// Held while something is written down: the newest is written last. True when nothing is to be written any more.
     closed: Mutex<bool>,
+    tell: RolloutTeller,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,7 +49,14 @@ impl SlotBook {
             records.slot_mut(kind).decide(ChangeOutcome::Unknown, None);
         }
         records.asked.get_or_insert_with(|| spec.guests.clone());
-        Self { inner: Mutex::new(Inner { spec, records, unsaved: false }), closed: Mutex::new(false) }
+        let tell: RolloutTeller = Box::new(|_, _, _| {});
+        Self { inner: Mutex::new(Inner { spec, records, unsaved: false }), closed: Mutex::new(false), tell }
+    }
+
+    /// Tells what becomes of the changes of rollouts. Called without a lock of the book; must not block.
+    #[must_use]
+    pub(crate) fn telling(self, tell: RolloutTeller) -> Self {
+        Self { tell, ..self }
     }
 
     /// The camera as it is wanted.
@@ -166,6 +97,11 @@ impl SlotBook {
         let mut inner = lock(&self.inner);
         let Inner { spec, records, unsaved } = &mut *inner;
         let record = records.slot_mut(slot);
+        // Whatever comes after a rollout's change ends its hold on the slot, its own way back too.
+        let superseded = record.rollout.take();
+        let put_in = change.rollout.filter(|_| change.change == ChangeKind::Swap);
+        record.rollout = put_in;
+        let (camera, probation) = (spec.id.clone(), change.outcome == ChangeOutcome::Probation);
         let before =
             Ran { spec: std::mem::replace(spec.guests.slot_mut(slot), wanted), digest: change.from.digest.clone() };
         if change.change == ChangeKind::Reconfigure {
@@ -184,6 +120,19 @@ impl SlotBook {
         }
         record.add(change);
         *unsaved = true;
+        drop(inner);
+        if let Some(rollout) = superseded {
+            (self.tell)(rollout, &camera, Told::Superseded);
+        }
+        if let Some(rollout) = put_in {
+            (self.tell)(rollout, &camera, Told::PutIn { probation });
+        }
+    }
+
+    /// Whether the guest in a slot is this rollout's, with nothing changed since.
+    #[must_use]
+    pub fn is_of_rollout(&self, slot: SlotKind, rollout: u64) -> bool {
+        lock(&self.inner).records.slot(slot).rollout == Some(rollout)
     }
 
     /// A change that was refused.
@@ -193,7 +142,7 @@ impl SlotBook {
         inner.unsaved = true;
     }
 
-    /// What became of a guest on probation.
+    /// What became of a guest.
     pub fn note(&self, event: &Event) {
         match event {
             Event::GuestConfirmed { slot, .. } => {
@@ -201,7 +150,9 @@ impl SlotBook {
                 let record = inner.records.slot_mut(*slot);
                 record.waiting = None;
                 record.decide(ChangeOutcome::Confirmed, None);
+                let rollout = record.rollout;
                 inner.unsaved = true;
+                self.tell_of(inner, rollout, Told::Confirmed);
             }
             Event::GuestRolledBack { slot, reason, .. } => {
                 let mut inner = lock(&self.inner);
@@ -214,10 +165,24 @@ impl SlotBook {
                     *wanted = if ran.spec.guest == wanted.guest { ran.pinned() } else { ran.spec };
                     record.previous = previous;
                 }
+                let rollout = record.rollout.take();
                 *unsaved = true;
+                self.tell_of(inner, rollout, Told::RolledBack(reason.clone()));
+            }
+            Event::GuestFailed { slot, reason, .. } => {
+                let inner = lock(&self.inner);
+                let rollout = inner.records.slot(*slot).rollout;
+                self.tell_of(inner, rollout, Told::Failed(reason.clone()));
             }
             _ => {}
         }
+    }
+
+    fn tell_of(&self, inner: MutexGuard<'_, Inner>, rollout: Option<u64>, told: Told) {
+        let Some(rollout) = rollout else { return };
+        let camera = inner.spec.id.clone();
+        drop(inner);
+        (self.tell)(rollout, &camera, told);
     }
 
     /// Whether there is something to write down.

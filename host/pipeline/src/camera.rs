@@ -5,7 +5,7 @@
 //! Queues: ingest → decode, see `facestream_ingest`; decode → inference, see `facestream_infer::Feed`; inference →
 //! guests, see [`crate::lane`].
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,7 +61,6 @@ pub struct RunningCamera {
     factory: GuestFactory,
     latest: Arc<Latest>,
     slots: Arc<Mutex<Vec<SlotStatus>>>,
-    candidates: Arc<AtomicUsize>,
     stream: Arc<Mutex<Option<StreamParams>>>,
     /// What decodes, once something does.
     decoder: Arc<Mutex<Option<String>>>,
@@ -127,7 +126,6 @@ impl RunningCamera {
         let seat = seat.map(Arc::new);
         let spec = book.spec();
         let (latest, slots, factory) = (stage.latest(), stage.slots(), stage.guests.factory());
-        let candidates = stage.candidates();
         let bound = shared.mailbox_frames;
         let lane = shared.pool.lane(spec.id.as_str(), stage, bound, WhenFull::DropOldest, Arc::clone(&metrics));
         let feed = {
@@ -182,7 +180,6 @@ impl RunningCamera {
             factory,
             latest,
             slots,
-            candidates,
             stream,
             decoder,
             seat,
@@ -248,12 +245,6 @@ impl RunningCamera {
         &self.factory
     }
 
-    /// How many candidates run beside its guests.
-    #[must_use]
-    pub fn candidates(&self) -> usize {
-        self.candidates.load(Ordering::Relaxed)
-    }
-
     /// Its latest picture.
     #[must_use]
     pub fn latest(&self) -> &Arc<Latest> {
@@ -264,6 +255,12 @@ impl RunningCamera {
     #[must_use]
     pub fn state(&self) -> CameraState {
         if self.stopping.load(Ordering::Relaxed) { CameraState::Stopping } else { self.state.borrow().clone() }
+    }
+
+    /// What its network side is doing, and when that changes. It ends with the camera.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<CameraState> {
+        self.state.clone()
     }
 
     /// Called once a second.

@@ -16,6 +16,8 @@ mod motion;
 pub mod placement;
 mod rate;
 pub mod recordings;
+mod rollout;
+mod rollouts;
 pub mod snapshot;
 pub mod stage;
 pub mod supervisor;

@@ -3,7 +3,6 @@
 //! Owns the hand-over from guests to sinks, the latest picture, the slots' status, and that candidates beside guests come
 //! last. Must not decide what guests do when one fails: `facestream-guest-host` does.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use facestream_core::event::Event;
@@ -12,6 +11,7 @@ use facestream_core::metrics::Counter;
 use facestream_core::{CameraMetrics, Clock, Detection, DropReason, Frame, FrameInfo, Message, Shot, Track};
 use facestream_guest_host::record::Reason;
 use facestream_guest_host::{CameraGuests, Outcome, Shadow, ShadowReport};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::lane::Work;
 use crate::motion::CameraMotion;
@@ -51,6 +51,8 @@ pub struct Candidate {
     pub wanted: SlotSpec,
     /// The instance and its comparison.
     pub shadow: Shadow,
+    /// Its place among all that may run, given back when it ends.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// One camera's guests and what they feed.
@@ -59,8 +61,6 @@ pub struct Stage {
     pub guests: CameraGuests,
     /// At most one a slot.
     beside: Vec<Candidate>,
-    /// How many of them run, for others to see.
-    candidates: Arc<AtomicUsize>,
     recordings: Option<Arc<Recordings>>,
     outlet: Arc<dyn Outlet>,
     observer: Option<Box<dyn Observer>>,
@@ -90,7 +90,6 @@ impl Stage {
             slots: Arc::new(Mutex::new(guests.status())),
             guests,
             beside: Vec::new(),
-            candidates: Arc::default(),
             recordings: None,
             outlet,
             observer: None,
@@ -139,16 +138,10 @@ impl Stage {
         Arc::clone(&self.latest)
     }
 
-    /// The slots' status, at most a quarter of a second old while frames come.
+    /// The slots' status, at most a quarter of a second old while frames come, and never older than an event that was told.
     #[must_use]
     pub fn slots(&self) -> Arc<Mutex<Vec<SlotStatus>>> {
         Arc::clone(&self.slots)
-    }
-
-    /// How many candidates run beside the guests.
-    #[must_use]
-    pub fn candidates(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.candidates)
     }
 
     /// The candidate beside a slot's guest.
@@ -164,15 +157,13 @@ impl Stage {
         self.hand_over(outcome);
         let report = candidate.shadow.report();
         self.beside.push(candidate);
-        self.candidates.store(self.beside.len(), Ordering::Relaxed);
         report
     }
 
     /// Ends the candidate beside a slot's guest; gives its last report.
     pub fn turn_out(&mut self, slot: SlotKind) -> Option<ShadowReport> {
         let at = self.beside.iter().position(|c| c.shadow.slot() == slot)?;
-        let mut shadow = self.beside.swap_remove(at).shadow;
-        self.candidates.store(self.beside.len(), Ordering::Relaxed);
+        let Candidate { mut shadow, place: _until_it_has_ended, .. } = self.beside.swap_remove(at);
         let report = shadow.report();
         shadow.end(&mut self.guests);
         Some(report)
@@ -210,7 +201,6 @@ impl Stage {
         for candidate in self.beside.drain(..) {
             candidate.shadow.end(&mut self.guests);
         }
-        self.candidates.store(0, Ordering::Relaxed);
         self.publish_status();
     }
 
@@ -251,6 +241,10 @@ impl Work for Stage {
         if let Some(observer) = &mut self.observer {
             observer.frame(&frame.info, &detections, tracks.as_deref(), &outcome.ended);
         }
+        if !outcome.events.is_empty() {
+            // Whoever hears of it finds it in the status.
+            self.publish_status();
+        }
         self.hand_over(outcome);
         self.afterwards(Some(&frame));
         self.latest.set(frame, tracks.unwrap_or_default());
@@ -267,6 +261,9 @@ impl Work for Stage {
                 let time = media.saturating_add(silence);
                 self.told_ns = self.told_ns.max(Some(time));
                 let outcome = self.guests.tick(time);
+                if !outcome.events.is_empty() {
+                    self.publish_status();
+                }
                 self.hand_over(outcome);
                 self.afterwards(None);
             }

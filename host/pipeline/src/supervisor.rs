@@ -1,8 +1,10 @@
 //! Owns all cameras: makes the running ones match the wanted ones.
 //!
-//! Changes of guests are in `supervisor::slots`. Must not speak HTTP. Loading models and guests takes time, so `start` and
+//! Changes of guests are in `supervisor::slots`, of many cameras in `supervisor::rollouts`. Must not speak HTTP. Loading models and guests takes time, so `start` and
 //! `swap` are to be called where blocking is allowed; reading status never blocks on a camera or a guest.
 
+mod failure;
+mod rollouts;
 mod slots;
 mod trials;
 
@@ -18,6 +20,7 @@ use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerI
 use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, StoreError, SwapError};
 use facestream_ingest::PolicyError;
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use crate::book::SlotBook;
 use crate::camera::{RunningCamera, Shared, SpawnError};
@@ -25,10 +28,12 @@ use crate::changes::Changes;
 use crate::models::{ModelError, Models};
 use crate::placement::{AdmissionConfig, Demand, Full, Gpus, Room, Seat, admit};
 use crate::recordings::Recordings;
+use crate::rollouts::Rollouts;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
-pub use slots::SwapFailure;
+pub use failure::SwapFailure;
+pub use rollouts::{RolloutCounts, RolloutFailure};
 pub use trials::{MAX_CANDIDATES, TrialFailure};
 
 /// Why a camera was not started.
@@ -135,6 +140,11 @@ pub struct Supervisor {
     /// The wanted cameras are known: numbers of new workers begin after theirs.
     recalled: AtomicBool,
     restored: AtomicBool,
+    /// Where candidates run.
+    places: trials::Places,
+    rollouts: Arc<Rollouts>,
+    /// Those who drive rollouts.
+    drivers: TaskTracker,
     ticker: tokio_util::sync::CancellationToken,
 }
 
@@ -142,6 +152,7 @@ impl Supervisor {
     /// Starts with no camera; [`Supervisor::restore`] brings the wanted ones back.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
+        let rollouts = Arc::new(Rollouts::new(Arc::clone(&parts.shared.clock), parts.shared.events.clone()));
         let supervisor = Arc::new(Self {
             parts,
             cameras: RwLock::default(),
@@ -149,6 +160,9 @@ impl Supervisor {
             next_worker: AtomicU64::new(1),
             recalled: AtomicBool::new(false),
             restored: AtomicBool::new(false),
+            places: trials::Places::default(),
+            rollouts,
+            drivers: TaskTracker::new(),
             ticker: tokio_util::sync::CancellationToken::new(),
         });
         let ticking = Arc::downgrade(&supervisor);
@@ -311,7 +325,10 @@ impl Supervisor {
             Default::default()
         });
         let camera_motion = spec.camera_motion;
-        let book = Arc::new(SlotBook::new(spec, records));
+        let rollouts = Arc::clone(&self.rollouts);
+        let book =
+            SlotBook::new(spec, records).telling(Box::new(move |id, camera, told| rollouts.told(id, camera, told)));
+        let book = Arc::new(book);
         let noting = Arc::clone(&book);
         let tell = move |event: Event| {
             noting.note(&event);
@@ -374,6 +391,7 @@ impl Supervisor {
         camera.book().close_with(|| self.parts.wanted.remove(id))?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
+        self.rollouts.gone(id);
         Ok(true)
     }
 
@@ -433,6 +451,9 @@ impl Supervisor {
             futures::future::join_all(stops).await;
             self.changes.none().await;
         }
+        // They see that the host ends, and tell how far they have come.
+        self.drivers.close();
+        self.drivers.wait().await;
         for camera in self.cameras() {
             if let Err(error) = self.remember(&camera) {
                 tracing::error!(camera = %camera.id(), %error, "the latest changes of its slots are not remembered");

@@ -1,12 +1,14 @@
 //! Cameras: starting, showing and stopping them. Their guests are in `slots`.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use facestream_core::CameraId;
+use axum::{Extension, Json};
+use facestream_core::guest::SlotKind;
+use facestream_core::{CameraId, CameraSpec};
 
 use super::camera_id;
+use crate::audit::Note;
 use crate::control::{CameraRef, FieldProblem};
 use crate::extract::{JsonBody, PathParams};
 use crate::problem::{Kind, Problem};
@@ -47,16 +49,25 @@ pub(crate) async fn show(
 pub(crate) async fn put(
     State(app): State<App>,
     PathParams(id): PathParams<String>,
+    Extension(note): Extension<Note>,
     JsonBody(request): JsonBody<CameraRequest>,
 ) -> Result<Response, Problem> {
     let id = CameraId::new(&id).map_err(|e| Problem::invalid(vec![FieldProblem::new("", e.to_string())]))?;
-    let started = app.control.start(request.into_spec(id.clone(), app.control.defaults())?).await?;
+    let spec = request.into_spec(id.clone(), app.control.defaults())?;
+    note_start(&note, &spec);
+    let started = app.control.start(spec).await?;
     let view = Json(CameraView::from(app.camera(&id)?));
     Ok(if started.created {
         (StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/cameras/{id}"))], view).into_response()
     } else {
         view.into_response()
     })
+}
+
+/// Notes for the audit log which camera is to start, with which guests. Nothing of its address.
+pub(super) fn note_start(note: &Note, spec: &CameraSpec) {
+    note.place(spec.id.as_str());
+    note.guest(&SlotKind::ALL.map(|slot| spec.guests.slot(slot).guest.as_str()).join(", "));
 }
 
 /// Stop a camera

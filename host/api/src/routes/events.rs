@@ -24,7 +24,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Listen to events
 ///
 /// Server-sent events from now on: `camera` (it changed its state), `guest-failed`, `guest-restarted`, `guest-swapped`,
-/// `guest-confirmed`, `guest-rolled-back`, `guest-degraded`, `guest-recovered`, `guest-recycled`, `sink`, and `lagged` with the number of events that a slow listener has missed.
+/// `guest-confirmed`, `guest-rolled-back`, `guest-degraded`, `guest-recovered`, `guest-recycled`, `rollout` (it began, goes back,
+/// has ended), `rollout-camera` (a camera of one came to another state), `sink`, and `lagged` with the number of events that a
+/// slow listener has missed.
 #[utoipa::path(get, path = "/api/v1/events", tag = "system", params(EventsQuery), responses(
     (status = 200, description = "Events, one JSON object each.", body = String, content_type = "text/event-stream"),
 ))]

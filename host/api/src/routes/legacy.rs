@@ -1,8 +1,11 @@
 //! The three calls of the first FaceStream, with their exact shapes.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 
+use super::cameras::note_start;
+use crate::audit::Note;
+use crate::control::CameraRef;
 use crate::extract::JsonBody;
 use crate::problem::Problem;
 use crate::router::App;
@@ -18,9 +21,11 @@ use crate::views::responses::{LegacyCamera, LegacyStatus, StartResponse, StopRes
 ))]
 pub(crate) async fn start(
     State(app): State<App>,
+    Extension(note): Extension<Note>,
     JsonBody(request): JsonBody<StartRequest>,
 ) -> Result<Json<StartResponse>, Problem> {
     let spec = request.into_spec(app.control.defaults())?;
+    note_start(&note, &spec);
     let started = app.control.start(spec).await?;
     Ok(Json(StartResponse { status: "running", worker_id: started.worker_id }))
 }
@@ -33,9 +38,21 @@ pub(crate) async fn start(
 ))]
 pub(crate) async fn stop(
     State(app): State<App>,
+    Extension(note): Extension<Note>,
     JsonBody(request): JsonBody<StopRequest>,
 ) -> Result<Json<StopResponse>, Problem> {
-    app.control.stop(request.camera()?).await?;
+    let which = request.camera()?;
+    match &which {
+        CameraRef::Camera(id) => note.place(id.as_str()),
+        CameraRef::Worker(worker) => {
+            // Its name, where there is one: a worker's number means nothing once it is gone.
+            let mut named = None;
+            app.control
+                .each_brief(&mut |c| named = named.take().or_else(|| (c.worker == *worker).then(|| c.camera.clone())));
+            note.place(&named.map_or_else(|| format!("worker/{worker}"), |id| id.to_string()));
+        }
+    }
+    app.control.stop(which).await?;
     Ok(Json(StopResponse { status: "stopped" }))
 }
 

@@ -95,9 +95,19 @@ impl GuestChoice {
 
     pub(crate) fn into_slot(self) -> SlotSpec {
         let GuestWithConfig { guest, config, limits, on_failure } = self.0;
-        let config = Value::Object(config.unwrap_or_default());
-        SlotSpec { limits: limits.into(), on_failure: on_failure.into(), ..SlotSpec::new(guest, config) }
+        slot_spec(guest, config, limits, on_failure)
     }
+}
+
+/// A slot's wish, of its parts.
+pub(crate) fn slot_spec(
+    guest: String,
+    config: Option<Map<String, Value>>,
+    limits: LimitsView,
+    on_failure: OnFailureView,
+) -> SlotSpec {
+    let config = Value::Object(config.unwrap_or_default());
+    SlotSpec { limits: limits.into(), on_failure: on_failure.into(), ..SlotSpec::new(guest, config) }
 }
 
 /// Refuses a probation that is too long.
@@ -108,7 +118,7 @@ pub(crate) fn checked_probation(frames: Option<u32>) -> Result<(), Problem> {
     }
 }
 
-fn probation_problem(frames: Option<u32>) -> Option<FieldProblem> {
+pub(crate) fn probation_problem(frames: Option<u32>) -> Option<FieldProblem> {
     frames
         .filter(|&frames| frames > MAX_PROBATION_FRAMES)
         .map(|_| FieldProblem::new("/probation_frames", format!("must be at most {MAX_PROBATION_FRAMES}")))
@@ -130,7 +140,7 @@ impl SwapRequest {
             return Err(Problem::invalid(problems));
         }
         let wanted = GuestChoice(GuestWithConfig { guest, config, limits, on_failure }).into_slot();
-        Ok(SlotRequest { wanted, probation_frames, who })
+        Ok(SlotRequest { wanted, probation_frames, who, rollout: None })
     }
 }
 

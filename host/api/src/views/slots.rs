@@ -308,6 +308,8 @@ pub(crate) struct ChangeView {
     outcome: &'static str,
     /// Why it was refused or taken back.
     reason: Option<String>,
+    /// Number of the rollout that it was a part of.
+    rollout: Option<u64>,
 }
 
 impl From<SlotChange> for ChangeView {
@@ -321,6 +323,7 @@ impl From<SlotChange> for ChangeView {
             state: change.state,
             outcome: change.outcome.as_str(),
             reason: change.reason,
+            rollout: change.rollout,
         }
     }
 }

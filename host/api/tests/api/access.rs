@@ -14,7 +14,7 @@ const TOKENS: [(&str, Role); 3] = [
 
 /// Every route with the role it needs; `None`: no token. Kept by hand on purpose: a route that changes its role by
 /// accident fails here.
-pub const ROUTES: [(&str, &str, Option<Role>); 35] = [
+pub const ROUTES: [(&str, &str, Option<Role>); 39] = [
     ("GET", "/", None),
     ("GET", "/openapi.json", None),
     ("GET", "/docs/", None),
@@ -42,6 +42,10 @@ pub const ROUTES: [(&str, &str, Option<Role>); 35] = [
     ("GET", "/api/v1/recordings/{name}", Some(Role::Operator)),
     ("DELETE", "/api/v1/recordings/{name}", Some(Role::Operator)),
     ("GET", "/api/v1/explain", Some(Role::Viewer)),
+    ("GET", "/api/v1/rollouts", Some(Role::Viewer)),
+    ("POST", "/api/v1/rollouts", Some(Role::Operator)),
+    ("GET", "/api/v1/rollouts/{id}", Some(Role::Viewer)),
+    ("POST", "/api/v1/rollouts/{id}/stop", Some(Role::Operator)),
     ("GET", "/api/v1/guests", Some(Role::Viewer)),
     ("POST", "/api/v1/guests", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/guests/{reference}", Some(Role::Viewer)),

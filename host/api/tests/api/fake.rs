@@ -2,6 +2,8 @@
 //! promises of `Control` that the API relies on (idempotent start, conflicts, who is unknown), nothing more.
 
 // By its path: an example includes this file by path, too, and would look for it elsewhere.
+#[path = "fake/rollouts.rs"]
+mod rollouts;
 #[path = "fake/trials.rs"]
 mod trials;
 
@@ -15,7 +17,8 @@ use facestream_api::control::*;
 use facestream_core::camera::{CameraState, CameraStatus};
 use facestream_core::event::Event;
 use facestream_core::guest::{
-    ChangeKind, ChangeOutcome, GuestRef, SlotChange, SlotKind, SlotRequest, SlotSpec, SlotStatus, SwapReport,
+    ChangeKind, ChangeOutcome, GuestRef, RolloutStatus, SlotChange, SlotKind, SlotRequest, SlotSpec, SlotStatus,
+    SwapReport,
 };
 use facestream_core::metrics::CameraMetrics;
 use facestream_core::{CameraId, CameraSpec};
@@ -39,6 +42,7 @@ pub struct FakeControl {
     pub guests: Mutex<Vec<(GuestInfo, Bytes)>>,
     pub audited: Mutex<Vec<AuditEntry>>,
     pub tried: Mutex<trials::Tried>,
+    pub rollouts: Mutex<Vec<RolloutStatus>>,
     pub events: broadcast::Sender<Event>,
     pub not_ready: Mutex<Vec<String>>,
     pub sinks: Mutex<Vec<SinkStatus>>,
@@ -78,6 +82,7 @@ impl Default for FakeControl {
             guests: Mutex::new(builtin.to_vec()),
             audited: Mutex::default(),
             tried: Mutex::default(),
+            rollouts: Mutex::default(),
             events: broadcast::channel(8).0,
             not_ready: Mutex::default(),
             sinks: Mutex::new(vec![SinkStatus {
@@ -216,7 +221,7 @@ impl Control for FakeControl {
         async move {
             let mut cameras = self.cameras.lock().unwrap();
             let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
-            let SlotRequest { wanted, probation_frames, who } = change;
+            let SlotRequest { wanted, probation_frames, who, rollout } = change;
             let probation_frames = probation_frames.unwrap_or(50);
             if wanted.limits.deadline_ms.is_some_and(|ms| ms > 500) {
                 let problem = FieldProblem::new("/limits/deadline_ms", "is above what this host allows");
@@ -238,6 +243,7 @@ impl Control for FakeControl {
                 state: Some("private".to_owned()),
                 outcome: ChangeOutcome::Probation,
                 reason: None,
+                rollout,
             });
             let old_digest = format!("sha256:{}", old.guest);
             let (change, state) = ("swapped", "private");
@@ -254,7 +260,8 @@ impl Control for FakeControl {
                 let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
                 kept.previous.take().ok_or(ControlError::NothingBefore(slot))?
             };
-            let change = SlotRequest { wanted: previous, probation_frames: Some(0), who: who.to_owned() };
+            let change =
+                SlotRequest { wanted: previous, probation_frames: Some(0), who: who.to_owned(), rollout: None };
             self.swap(camera, slot, change).await
         }
         .boxed()

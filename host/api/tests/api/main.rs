@@ -12,6 +12,7 @@ mod contract;
 mod fake;
 mod legacy;
 mod resources;
+mod rollouts;
 mod slots;
 mod socket;
 mod stream;

@@ -90,4 +90,7 @@ pub struct SlotChange {
     pub outcome: ChangeOutcome,
     /// Why it was refused or taken back.
     pub reason: Option<String>,
+    /// The rollout that it was a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<u64>,
 }

@@ -36,6 +36,7 @@ fn swap(book: &SlotBook, guest: &str, digest: &str, from: &str, outcome: ChangeO
         state: Some("private".to_owned()),
         outcome,
         reason: None,
+        rollout: None,
     };
     book.changed(SLOT, SlotSpec::named(guest), change);
 }
@@ -141,4 +142,43 @@ fn the_history_is_bounded() {
     }
     let history = book.history(SLOT);
     assert_eq!((history.len(), history[0].to.guest.as_str()), (HISTORY, format!("g{}", HISTORY + 9).as_str()));
+}
+
+#[test]
+fn a_rollout_hears_what_becomes_of_its_change_until_somebody_else_changes_the_slot() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = Mutex::new(tell);
+    let book = book().telling(Box::new(move |id, _, told| lock(&tell).send((id, told)).unwrap()));
+    let camera = CameraId::new("c").unwrap();
+    let changed = |change: ChangeKind, rollout: Option<u64>, outcome: ChangeOutcome| {
+        swap(&book, "new", "d:new", "d:old", ChangeOutcome::Refused);
+        let entry = SlotChange { change, rollout, outcome, ..book.history(SLOT)[0].clone() };
+        book.changed(SLOT, SlotSpec::named("new"), entry);
+    };
+    let failed =
+        || Event::GuestFailed { camera: camera.clone(), slot: SLOT, guest: "new".into(), reason: "trap".into() };
+    let confirmed = || Event::GuestConfirmed { camera: camera.clone(), slot: SLOT, guest: "new".into() };
+    let heard = || told.try_iter().collect::<Vec<_>>();
+
+    changed(ChangeKind::Swap, Some(7), ChangeOutcome::Probation);
+    assert!(book.is_of_rollout(SLOT, 7) && !book.is_of_rollout(SLOT, 8) && !book.is_of_rollout(SlotKind::Scorer, 7));
+    book.note(&confirmed());
+    book.note(&failed());
+    assert_eq!(
+        heard(),
+        [(7, Told::PutIn { probation: true }), (7, Told::Confirmed), (7, Told::Failed("trap".to_owned()))]
+    );
+    // New settings by somebody else: going back now would undo those, not the rollout's change.
+    changed(ChangeKind::Reconfigure, None, ChangeOutcome::Done);
+    assert_eq!(heard(), [(7, Told::Superseded)]);
+    book.note(&failed());
+    assert!(heard().is_empty() && !book.is_of_rollout(SLOT, 7));
+
+    changed(ChangeKind::Swap, Some(8), ChangeOutcome::Probation);
+    rolled_back(&book);
+    assert_eq!(heard(), [(8, Told::PutIn { probation: true }), (8, Told::RolledBack("it trapped".to_owned()))]);
+    changed(ChangeKind::Swap, Some(9), ChangeOutcome::Done);
+    changed(ChangeKind::Rollback, Some(9), ChangeOutcome::Done);
+    assert_eq!(heard(), [(9, Told::PutIn { probation: false }), (9, Told::Superseded)]);
+    assert_eq!(book.history(SLOT)[0].rollout, Some(9), "the history says so");
 }

@@ -11,60 +11,10 @@ use facestream_core::guest::{
 };
 use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
 
-use super::Supervisor;
+use super::{Supervisor, SwapFailure};
 use crate::camera::RunningCamera;
 use crate::changes::Changing;
-use crate::lane::LaneError;
 use crate::wanted::WantedError;
-
-/// Why a swap did not happen; what ran before still runs.
-#[derive(Debug, thiserror::Error)]
-pub enum SwapFailure {
-    /// No such camera.
-    #[error("no camera {0}")]
-    UnknownCamera(CameraId),
-    /// Limits that are above what the host allows: names and sentences.
-    #[error("{} of the limits are not possible", .0.len())]
-    Limits(Vec<(&'static str, String)>),
-    /// The guest is unknown, refused, or failed.
-    #[error("{reason}")]
-    Guest {
-        /// As it was asked for.
-        guest: String,
-        /// Whether the store has nothing of that name.
-        unknown: bool,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The host is busy with something that this must wait for.
-    #[error("{0}")]
-    Later(String),
-    /// There was no other guest.
-    #[error("the {0} has had no other guest, so there is nothing to go back to")]
-    NothingBefore(SlotKind),
-    /// The camera does not take it now.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
-    /// Swapped, but not remembered for the next start.
-    #[error(transparent)]
-    Wanted(#[from] WantedError),
-}
-
-impl SwapFailure {
-    /// The guest was refused, or failed.
-    pub(super) fn refused(guest: &str, reason: String) -> Self {
-        Self::Guest { guest: guest.to_owned(), unknown: false, reason }
-    }
-
-    /// The store does not give it: for now, or because it has none or a bad one.
-    pub(super) fn of_store(guest: &str, error: &StoreError) -> Self {
-        if error.is_busy() {
-            return Self::Later(error.to_string());
-        }
-        let unknown = matches!(error, StoreError::NotFound { .. });
-        Self::Guest { guest: guest.to_owned(), unknown, reason: error.to_string() }
-    }
-}
 
 impl Supervisor {
     /// Makes a slot run what is asked for, between two frames. The guest that runs already takes new settings as it is,
@@ -81,7 +31,21 @@ impl Supervisor {
     /// # Errors
     /// See [`SwapFailure`].
     pub fn roll_back(&self, id: &CameraId, slot: SlotKind, who: &str) -> Result<SwapReport, SwapFailure> {
+        self.roll_back_for(id, slot, who, None)
+    }
+
+    /// The same for a rollout: only while the guest that it put in is in the slot.
+    pub(super) fn roll_back_for(
+        &self,
+        id: &CameraId,
+        slot: SlotKind,
+        who: &str,
+        rollout: Option<u64>,
+    ) -> Result<SwapReport, SwapFailure> {
         let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        if rollout.is_some_and(|rollout| !camera.book().is_of_rollout(slot, rollout)) {
+            return Err(SwapFailure::ChangedSince(slot));
+        }
         let before = camera.book().previous(slot).ok_or(SwapFailure::NothingBefore(slot))?;
         let means = self.parts.guests.resolve(&before.spec.guest).ok().map(|g| g.info.digest.to_string());
         // The name may mean another version by now: the component that ran is what is meant.
@@ -91,7 +55,7 @@ impl Supervisor {
             SlotSpec { guest: before.digest, ..before.spec }
         };
         // It has run here before: no probation.
-        let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned() };
+        let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned(), rollout };
         self.change_slot(id, slot, &request, ChangeKind::Rollback)
     }
 
@@ -129,7 +93,9 @@ impl Supervisor {
         };
         entry.to.digest = guest.component.digest().to_string();
 
-        if self.is_same_guest(&camera, slot, wanted, &entry.to) {
+        // In a rollout new settings are on probation, too, which takes an instance of their own.
+        let as_it_is = request.rollout.is_none() || camera.book().wanted(slot).config == wanted.config;
+        if as_it_is && self.is_same_guest(&camera, slot, wanted, &entry.to) {
             let changing = self.changing_of(&camera)?;
             match self.reconfigure(&camera, slot, wanted, entry.clone())? {
                 Ok(report) => {
@@ -152,7 +118,12 @@ impl Supervisor {
         // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
         let _changing = self.changing_of(&camera)?;
         let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());
+        let only_of = request.rollout.filter(|_| kind == ChangeKind::Rollback);
         let report = camera.ask(move |stage| {
+            // Here nothing comes in between any more.
+            if only_of.is_some_and(|rollout| !book.is_of_rollout(slot, rollout)) {
+                return None;
+            }
             made.from = stage.guests.wanted(slot);
             stage.record_before_swap(slot);
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
@@ -164,9 +135,9 @@ impl Supervisor {
                 report
             });
             stage.publish_status();
-            report
+            Some(report)
         })?;
-        let report = report.map_err(|error| failed(entry, error))?;
+        let report = report.ok_or(SwapFailure::ChangedSince(slot))?.map_err(|error| failed(entry, error))?;
         self.remember(&camera)?;
         Ok(report)
     }
@@ -227,6 +198,7 @@ impl Supervisor {
             state: None,
             outcome: ChangeOutcome::Done,
             reason: None,
+            rollout: request.rollout,
         }
     }
 

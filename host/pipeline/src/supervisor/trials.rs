@@ -11,6 +11,7 @@ use facestream_guest_host::record::Reason;
 use facestream_guest_host::{
     DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, SlotGuest, SwapError,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Supervisor, SwapFailure};
 use crate::camera::RunningCamera;
@@ -20,6 +21,23 @@ use crate::stage::Candidate;
 
 /// Candidates that run beside guests at once, over all cameras: they share the guest threads with what is delivered.
 pub const MAX_CANDIDATES: usize = 16;
+
+/// The places beside guests. A candidate holds its place for as long as it lives, however it ends.
+#[derive(Debug)]
+pub(super) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_CANDIDATES)))
+    }
+}
+
+impl Places {
+    /// A place, while one is left. Whoever comes at the same time takes another.
+    fn take(&self) -> Result<OwnedSemaphorePermit, TrialFailure> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| TrialFailure::TooMany)
+    }
+}
 
 /// Why nothing was tried or told; what runs was not touched.
 #[derive(Debug, thiserror::Error)]
@@ -112,14 +130,10 @@ impl Supervisor {
         wanted: SlotSpec,
     ) -> Result<ShadowReport, TrialFailure> {
         let camera = self.running(id)?;
-        // Two that come at the same time may both be let in: the bound is for orders of magnitude.
-        let elsewhere = self.cameras().iter().map(|c| c.candidates()).sum::<usize>();
-        if elsewhere >= MAX_CANDIDATES {
-            return Err(TrialFailure::TooMany);
-        }
+        let place = self.places.take()?;
         let guest = self.candidate(&wanted)?;
         let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(&wanted.guest, &e))?;
-        Ok(camera.ask(move |stage| stage.let_in(Candidate { wanted, shadow }))?)
+        Ok(camera.ask(move |stage| stage.let_in(Candidate { wanted, shadow, place }))?)
     }
 
     /// How a candidate is doing.
@@ -156,7 +170,7 @@ impl Supervisor {
         let camera = self.running(id)?;
         let wanted = camera.ask(move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
         let wanted = wanted.ok_or(TrialFailure::NoCandidate(slot))?;
-        let request = SlotRequest { wanted, probation_frames, who: who.to_owned() };
+        let request = SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None };
         let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
         // It may have been dropped meanwhile, which is what is wanted.
         camera.ask(move |stage| drop(stage.turn_out(slot)))?;
@@ -182,4 +196,29 @@ impl Supervisor {
 
 fn refused(guest: &str, error: &SwapError) -> TrialFailure {
     SwapFailure::refused(guest, error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn those_who_come_at_the_same_time_never_get_more_places_than_there_are() {
+        let (places, begin, held) = (Places::default(), Barrier::new(8), Mutex::new(Vec::new()));
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    begin.wait();
+                    (0..8).filter_map(|_| places.take().ok()).for_each(|place| held.lock().unwrap().push(place));
+                });
+            }
+        });
+        let mut held = held.into_inner().unwrap();
+        assert_eq!(held.len(), MAX_CANDIDATES);
+        assert!(matches!(places.take(), Err(TrialFailure::TooMany)));
+        held.pop();
+        assert!(places.take().is_ok(), "a place that is given up can be taken");
+    }
 }

@@ -119,7 +119,9 @@ impl Trials for FakeControl {
     ) -> Answer<'a, SwapReport> {
         async move {
             let wanted = self.beside(camera, slot)?;
-            let report = self.swap(camera, slot, SlotRequest { wanted, probation_frames, who: who.to_owned() }).await?;
+            let report = self
+                .swap(camera, slot, SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None })
+                .await?;
             self.drop_candidate(camera, slot).await?;
             Ok(report)
         }
