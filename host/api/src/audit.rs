@@ -4,8 +4,7 @@
 //! and digest of a guest gets in: settings may hold secrets.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -20,6 +19,8 @@ use crate::problem::Problem;
 
 /// Characters of a text that came with a request.
 const MAX_TEXT: usize = 256;
+/// Characters of a reference into a registry: a repository's name may have 255, a digest has 71.
+const MAX_SOURCE: usize = 512;
 
 /// What somebody did, or tried to do, with guests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,7 +34,7 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.0.0.7:51234")]
     pub peer: Option<String>,
-    /// `upload`, `delete`, `swap`, `rollback`, or method and route of another change.
+    /// `upload`, `pull`, `delete`, `swap`, `rollback`, or method and route of another change.
     #[schema(example = "swap")]
     pub action: String,
     /// `store`, or camera and slot.
@@ -46,6 +47,12 @@ pub struct AuditEntry {
     /// Digest of the component, where it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The artifact in a registry that the component was pulled from, by the digest of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "oci://ghcr.io/team/my-scorer@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
+    pub source: Option<String>,
     /// `done`, the kind of the problem, or `abandoned` when the client hung up before the answer: it may have been done.
     #[schema(example = "done")]
     pub result: String,
@@ -60,21 +67,37 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Where handlers note which guest a request is about.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Note(Arc<Mutex<(Option<String>, Option<String>)>>);
+pub(crate) struct Note(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    guest: Option<String>,
+    digest: Option<String>,
+    source: Option<String>,
+}
 
 impl Note {
     /// The guest as it was named.
     pub(crate) fn guest(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(bounded(name));
+        self.lock().guest = Some(bounded(name));
     }
 
     /// Digest of its component.
     pub(crate) fn digest(&self, digest: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(bounded(digest));
+        self.lock().digest = Some(bounded(digest));
     }
 
-    fn take(&self) -> (Option<String>, Option<String>) {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Where it is pulled from; must hold no credentials.
+    pub(crate) fn source(&self, reference: &str) {
+        self.lock().source = Some(reference.chars().take(MAX_SOURCE).collect());
+    }
+
+    fn take(&self) -> Noted {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,10 +111,9 @@ struct Pending {
 impl Pending {
     fn finished(&mut self, result: &str, detail: Option<String>) -> Option<AuditEntry> {
         let entry = self.entry.take()?;
-        let (guest, digest) = self.note.take();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Some(AuditEntry { at_unix_ms, guest, digest, result: result.to_owned(), detail, ..entry })
+        let Noted { guest, digest, source } = self.note.take();
+        let at_unix_ms = self.control.now_unix_ms();
+        Some(AuditEntry { at_unix_ms, guest, digest, source, result: result.to_owned(), detail, ..entry })
     }
 }
 
@@ -144,6 +166,7 @@ fn begun(request: &Request) -> Option<AuditEntry> {
     }
     let action = match (method.as_str(), route.as_str()) {
         ("POST", "/api/v1/guests") => "upload".to_owned(),
+        ("POST", "/api/v1/guests/pull") => "pull".to_owned(),
         ("DELETE", "/api/v1/guests/{reference}") => "delete".to_owned(),
         ("PUT", "/api/v1/cameras/{id}/guests/{slot}") => "swap".to_owned(),
         ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback") => "rollback".to_owned(),
