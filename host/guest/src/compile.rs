@@ -22,10 +22,10 @@ use crate::error::{LoadError, one_line};
 pub const COMPILE_COMMAND: &str = "compile-guest";
 /// Bytes of the child's standard error that are looked at.
 const MAX_STDERR: u64 = 16 * 1024;
-/// Machine code of a component has at most so many bytes, and
+/// Machine code of a component has at most so many bytes …
 const CODE_BYTES: u64 = 16 * 1024 * 1024;
-/// so many more for each byte of the component. Built-in guests come to 3, code without end of operations that check
-/// something to 20; the child may have used far more memory than its result is allowed to take in this process.
+/// … and so many more for each byte of the component. Built-in guests come to 2.9, one in Python to 1.2. What the child may
+/// use while it compiles is far more than what its result may take in this process.
 const CODE_BYTES_PER_BYTE: u64 = 32;
 /// Exit code of a child whose compiler said no; standard error has its words.
 const REFUSED: i32 = 3;
