@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -40,17 +40,20 @@ pub fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", reference.name())));
     let mut options = OpenOptions::new();
     options.write(true);
-    // A name that nobody chose must not overwrite anything.
+    // Names that nobody chose must not overwrite anything.
     if args.out.is_some() {
         options.create(true).truncate(true)
     } else {
         options.create_new(true)
     };
-    let written = options.open(&out).and_then(|mut file| file.write_all(&pulled.component));
-    written.with_context(|| format!("cannot write {} (--out FILE)", out.display()))?;
+    let write = |path: &Path, bytes: &[u8]| {
+        let written = options.open(path).and_then(|mut file| file.write_all(bytes));
+        written.with_context(|| format!("cannot write {} (--out FILE)", path.display()))
+    };
+    write(&out, &pulled.component)?;
     if let Some(signature) = &pulled.signature {
         let sig = PathBuf::from(format!("{}.sig", out.display()));
-        std::fs::write(&sig, format!("{signature}\n")).with_context(|| format!("cannot write {}", sig.display()))?;
+        write(&sig, format!("{signature}\n").as_bytes())?;
         println!("signature  {}", sig.display());
     }
     for (what, told) in [("name", &pulled.name), ("version", &pulled.version)] {
