@@ -124,7 +124,7 @@ fn whatever_a_registry_does_nothing_but_the_digest_s_bytes_gets_in() {
     pull(&host, &junk).problem(422, "guest-refused", &["not a WebAssembly component"]);
 
     let nobody = format!("oci://{}/team/nobody@sha256:{}", stand_in.address, "0".repeat(64));
-    pull(&host, &nobody).problem(404, "not-in-registry", &["manifest", "MANIFEST_UNKNOWN"]);
+    pull(&host, &nobody).problem(404, "not-in-registry", &["manifest", "no such manifest"]);
     let by_tag = format!("oci://{}/team/mine:latest", stand_in.address);
     pull(&host, &by_tag).problem(
         422,

@@ -48,11 +48,11 @@ async fn every_change_of_guests_is_written_down_and_nothing_else() {
 
 #[tokio::test]
 async fn a_pull_is_answered_and_written_down_as_an_upload_is_with_where_it_came_from() {
-    let api = Api::new();
+    let api = &Api::new();
     let pull = |place: &str, more: &str| {
         let digest = format!("sha256:{}", "a".repeat(64));
         let body = format!(r#"{{ "reference": "oci://{place}@{digest}"{more} }}"#);
-        async { (api.post("/api/v1/guests/pull", &body).await, digest) }
+        async move { (api.post("/api/v1/guests/pull", &body).await, digest) }
     };
     let (got, digest) = pull("good.example/team/versioned", "").await;
     assert_eq!(got.status, 201, "{}", got.text());
