@@ -10,4 +10,6 @@ pub mod kafka;
 pub mod messages;
 pub mod program;
 pub mod recordings;
+pub mod registry;
+pub mod tls;
 pub mod wait;

@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -21,6 +20,8 @@ use crate::problem::Problem;
 
 /// Characters of a text that came with a request.
 const MAX_TEXT: usize = 256;
+/// Characters of a reference into a registry: a repository's name may have 255, a digest has 71.
+const MAX_SOURCE: usize = 512;
 
 /// What somebody did, or tried to do, with guests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,7 +35,7 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.0.0.7:51234")]
     pub peer: Option<String>,
-    /// `upload`, `delete`, `swap`, `rollback`, `rollout`, `rollout-stop`, `rollout-end` (by the host: what came of one),
+    /// `upload`, `pull`, `delete`, `swap`, `rollback`, `rollout`, `rollout-stop`, `rollout-end` (by the host: what came of one),
     /// `camera-start`, `camera-stop`, or method and route of another change.
     #[schema(example = "swap")]
     pub action: String,
@@ -48,6 +49,12 @@ pub struct AuditEntry {
     /// Digest of the component, where it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The artifact in a registry that the component was pulled from, by the digest of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "oci://ghcr.io/team/my-scorer@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
+    pub source: Option<String>,
     /// `done`, the kind of the problem, or `abandoned` when the client hung up before the answer: it may have been done.
     /// Of `rollout-end` how it ended: `done`, `rolled-back` or `stopped`.
     #[schema(example = "done")]
@@ -70,6 +77,7 @@ struct Noted {
     guest: Option<String>,
     digest: Option<String>,
     place: Option<String>,
+    source: Option<String>,
 }
 
 impl Note {
@@ -88,6 +96,15 @@ impl Note {
         self.lock().place = Some(bounded(place));
     }
 
+    /// Where it is pulled from; must hold no credentials.
+    pub(crate) fn source(&self, reference: &str) {
+        self.lock().source = Some(reference.chars().take(MAX_SOURCE).collect());
+    }
+
+    fn take(&self) -> Noted {
+        std::mem::take(&mut *self.lock())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,11 +120,10 @@ struct Pending {
 impl Pending {
     fn finished(&mut self, result: &str, detail: Option<String>) -> Option<AuditEntry> {
         let entry = self.entry.take()?;
-        let Noted { guest, digest, place } = std::mem::take(&mut *self.note.lock());
+        let Noted { guest, digest, source, place } = self.note.take();
         let place = place.unwrap_or(entry.place);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Some(AuditEntry { at_unix_ms, place, guest, digest, result: result.to_owned(), detail, ..entry })
+        let at_unix_ms = self.control.now_unix_ms();
+        Some(AuditEntry { at_unix_ms, place, guest, digest, source, result: result.to_owned(), detail, ..entry })
     }
 }
 
@@ -160,6 +176,7 @@ fn begun(request: &Request) -> Option<AuditEntry> {
     }
     let action = match (method.as_str(), route.as_str()) {
         ("POST", "/api/v1/guests") => "upload".to_owned(),
+        ("POST", "/api/v1/guests/pull") => "pull".to_owned(),
         ("DELETE", "/api/v1/guests/{reference}") => "delete".to_owned(),
         ("PUT", "/api/v1/cameras/{id}/guests/{slot}") => "swap".to_owned(),
         ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback") => "rollback".to_owned(),

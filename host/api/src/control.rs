@@ -95,11 +95,23 @@ pub trait Control: Trials + Rollouts + Send + Sync + 'static {
     /// version hold other bytes.
     fn add_guest(&self, upload: GuestUpload) -> Answer<'_, GuestAdded>;
 
+    /// Brings a component of at most `max_bytes` from a registry, which must be one that the host's configuration allows,
+    /// and checks it against the digests. Stores nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] for a reference without digest, [`ControlError::RegistryNotAllowed`],
+    /// [`ControlError::NotInRegistry`], [`ControlError::RegistryFailed`], [`ControlError::TooLarge`],
+    /// [`ControlError::GuestRefused`] for something else than a component.
+    fn pull_guest<'a>(&'a self, reference: &'a str, max_bytes: usize) -> Answer<'a, GuestPulled>;
+
     /// Deletes an uploaded guest.
     ///
     /// # Errors
     /// [`ControlError::UnknownGuest`], [`ControlError::GuestConflict`] when it is built in or a camera wants it.
     fn remove_guest<'a>(&'a self, reference: &'a str) -> Answer<'a, ()>;
+
+    /// The time now, milliseconds since the Unix epoch: what the audit log is stamped with.
+    fn now_unix_ms(&self) -> u64;
 
     /// Writes down what somebody did with guests, or tried to.
     ///
@@ -188,6 +200,23 @@ pub struct GuestUpload {
     /// Version; `None` takes the one in the component's metadata.
     pub version: Option<String>,
     /// Signature over name, version and component.
+    pub signature: Option<String>,
+    /// The component.
+    pub component: Bytes,
+}
+
+/// A component that was brought from a registry.
+#[derive(Clone, Debug)]
+pub struct GuestPulled {
+    /// The reference as it was understood: registry, repository and the digest of the manifest, nothing else.
+    pub reference: String,
+    /// Digest of the manifest, `sha256:<hex>`.
+    pub manifest_digest: String,
+    /// Name for the guest: what the artifact says, else the last part of the repository.
+    pub name: String,
+    /// Version, when the artifact says one.
+    pub version: Option<String>,
+    /// Signature, when the artifact has one.
     pub signature: Option<String>,
     /// The component.
     pub component: Bytes,
@@ -366,6 +395,18 @@ pub enum ControlError {
     /// Parts of the request make no sense to the host.
     #[error("the request has {} problem(s)", .0.len())]
     Invalid(Vec<FieldProblem>),
+    /// A registry that the host may not be made to call: says which it may.
+    #[error("{0}")]
+    RegistryNotAllowed(String),
+    /// The registry has no such artifact: its words.
+    #[error("{0}")]
+    NotInRegistry(String),
+    /// The registry was not reached, said no, or sent something else: says which.
+    #[error("{0}")]
+    RegistryFailed(String),
+    /// More bytes than are taken.
+    #[error("{0}")]
+    TooLarge(String),
     /// The host is full: says of what.
     #[error("{0}")]
     NoCapacity(String),

@@ -82,7 +82,13 @@ kinds! {
     RolloutConflict = "rollout-conflict", CONFLICT, "A rollout stands against it";
     /// Calls of guests that are no longer kept.
     NotKept = "not-kept", NOT_FOUND, "What is asked for is not kept, or no longer";
-    /// Body over the limit.
+    /// A registry that is not allowed.
+    RegistryNotAllowed = "registry-not-allowed", FORBIDDEN, "The host pulls from no such registry";
+    /// The registry has no such artifact.
+    NotInRegistry = "not-in-registry", NOT_FOUND, "The registry has no such artifact";
+    /// The registry was not reached, said no, or sent something else.
+    RegistryFailed = "registry-failed", BAD_GATEWAY, "The registry did not deliver";
+    /// Body, or what was to be pulled, over the limit.
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     /// Content type is not the one expected.
     MediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The content type is not the one expected";
@@ -231,6 +237,10 @@ impl From<ControlError> for Problem {
             ControlError::UnknownRollout(_) => Kind::UnknownRollout,
             ControlError::RolloutConflict(_) => Kind::RolloutConflict,
             ControlError::NotKept(_) => Kind::NotKept,
+            ControlError::RegistryNotAllowed(_) => Kind::RegistryNotAllowed,
+            ControlError::NotInRegistry(_) => Kind::NotInRegistry,
+            ControlError::RegistryFailed(_) => Kind::RegistryFailed,
+            ControlError::TooLarge(_) => Kind::TooLarge,
             ControlError::Invalid(errors) => return Self::invalid(errors),
             ControlError::NoCapacity(_) => Kind::NoCapacity,
             ControlError::Unavailable(_) => Kind::Unavailable,

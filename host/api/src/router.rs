@@ -27,7 +27,7 @@ use crate::openapi;
 use crate::problem::{self, Problem};
 use crate::routes::{cameras, events, guests, legacy, pages, rollouts, slots, system, trials};
 
-/// Uploads held in memory at once.
+/// Uploads and pulls held in memory at once.
 const UPLOADS_AT_ONCE: usize = 2;
 
 /// What handlers share.
@@ -35,7 +35,7 @@ const UPLOADS_AT_ONCE: usize = 2;
 pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) max_upload_bytes: usize,
-    /// One permit an upload.
+    /// One permit an upload or a pull.
     pub(crate) uploads: Arc<Semaphore>,
     /// One permit a listener of events.
     pub(crate) listeners: Arc<Semaphore>,
@@ -137,6 +137,7 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .routes(routes!(trials::promote_shadow))
         .routes(routes!(rollouts::start));
     let admin = OpenApiRouter::new().routes(routes!(guests::delete)).routes(routes!(guests::audit));
+    let admin_slow = OpenApiRouter::new().routes(routes!(guests::pull));
     let admin_upload = OpenApiRouter::new().routes(routes!(guests::upload));
 
     // Room for the other fields of a form beside the component.
@@ -147,6 +148,7 @@ fn api(limits: Limits) -> OpenApiRouter<App> {
         .merge(group(operator, Some(Role::Operator), limits.usual, MAX_JSON_BYTES))
         .merge(group(operator_slow, Some(Role::Operator), limits.slow, MAX_JSON_BYTES))
         .merge(group(admin, Some(Role::GuestAdmin), limits.usual, MAX_JSON_BYTES))
+        .merge(group(admin_slow, Some(Role::GuestAdmin), limits.slow, MAX_JSON_BYTES))
         .merge(group(admin_upload, Some(Role::GuestAdmin), limits.slow, upload_body))
 }
 

@@ -182,8 +182,10 @@ pub enum GuestCommand {
     Keygen(crate::guest::keygen::KeygenArgs),
     /// Sign a guest for hosts that take signed ones only
     Sign(crate::guest::sign::SignArgs),
-    /// Put a guest into the store of a running host
+    /// Put a guest into the store of a running host, or into an OCI registry
     Push(crate::guest::push::PushArgs),
+    /// Get a guest out of an OCI registry into a file
+    Pull(crate::guest::pull::PullArgs),
     /// Run a tracker over a MOTChallenge detection file
     Track(crate::guest::track::TrackArgs),
 }

@@ -23,6 +23,7 @@ use facestream_guest_host::config::GuestConfig;
 use facestream_infer::InferConfig;
 use facestream_ingest::IngestConfig;
 use facestream_pipeline::{AdmissionConfig, PipelineConfig};
+use facestream_registry::RegistriesConfig;
 use facestream_sink::SinkConfig;
 use serde::{Deserialize, Deserializer};
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// What guests may use.
     pub guests: GuestConfig,
+    /// From where guests may be pulled.
+    pub registries: RegistriesConfig,
     /// Where messages go.
     pub sinks: SinkConfig,
     /// What a camera gets that its start request does not say.
@@ -209,6 +212,7 @@ impl Config {
         section("pipeline", self.pipeline.validate());
         section("admission", self.admission.validate());
         section("guests", self.guests.validate());
+        section("registries", self.registries.validate());
         section("sinks", self.sinks.validate());
         section("defaults", self.defaults.validate());
         section("log", self.log.validate());

@@ -3,6 +3,7 @@
 //! Owns the translation of errors into those of [`facestream_api::Control`]. Work that may block runs on blocking
 //! threads, and goes on to its end when the client has gone.
 
+mod errors;
 mod gpus;
 mod rollouts;
 mod trials;
@@ -12,21 +13,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use facestream_api::AuditEntry;
 use facestream_api::control::{
-    Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, FieldProblem, GuestAdded, GuestInfo, GuestUpload,
-    MetricFamily, ModelInfo, SinkStatus, Started,
+    Answer, Brief, CameraDefaults, CameraRef, Control, ControlError, GuestAdded, GuestInfo, GuestPulled, GuestUpload,
+    MetricFamily, MetricKind, MetricSample, ModelInfo, SinkStatus, Started,
 };
 use facestream_core::event::Event;
 use facestream_core::guest::{SlotChange, SlotKind, SlotRequest, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
-use facestream_guest_host::{GuestStore, StoreError, StoredGuest};
-use facestream_infer::InferError;
-use facestream_pipeline::models::ModelError;
-use facestream_pipeline::supervisor::SwapFailure;
-use facestream_pipeline::{StartError, Supervisor};
+use facestream_guest_host::{CacheStats, GuestStore, StoredGuest};
+use facestream_pipeline::Supervisor;
+use facestream_registry::{PullReference, Registries};
 use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 
 use crate::audit::AuditLog;
+use errors::{registry_error, start_error, store_error, swap_error};
 
 /// The host behind the API.
 pub(crate) struct Host {
@@ -34,6 +34,7 @@ pub(crate) struct Host {
     pub(crate) sinks: Arc<Sinks>,
     pub(crate) defaults: CameraDefaults,
     pub(crate) audit: Arc<AuditLog>,
+    pub(crate) registries: Registries,
 }
 
 impl Host {
@@ -47,79 +48,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ControlError> + Send + 'static,
 ) -> Result<T, ControlError> {
     tokio::task::spawn_blocking(work).await.map_err(ControlError::internal)?
-}
-
-fn start_error(error: StartError) -> ControlError {
-    let invalid = |pointer: &str, detail: String| ControlError::Invalid(vec![FieldProblem::new(pointer, detail)]);
-    match error {
-        StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
-        StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
-        StartError::Invalid(text) => invalid("/detect_fps", text),
-        error @ StartError::NoSuchGpu { .. } => invalid("/gpu", error.to_string()),
-        StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
-        StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
-        StartError::Limit { slot, limit, reason } => invalid(&format!("/guests/{slot}/limits/{limit}"), reason),
-        // A file that can never run, as opposed to a library that is missing now.
-        StartError::Model(
-            ref error @ ModelError::Load {
-                reason: InferError::NotOnnx { .. } | InferError::UnknownFamily { .. } | InferError::Unreadable { .. },
-                ..
-            },
-        ) => invalid("/model", error.to_string()),
-        error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping) => {
-            ControlError::Unavailable(error.to_string())
-        }
-        error @ StartError::Full(_) => ControlError::NoCapacity(error.to_string()),
-        error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
-        error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
-    }
-}
-
-fn store_error(error: StoreError) -> ControlError {
-    match error {
-        StoreError::NotFound { reference, .. } => ControlError::UnknownGuest(reference),
-        error @ (StoreError::VersionTaken { .. } | StoreError::VersionGone { .. }) => {
-            ControlError::GuestConflict(error.to_string())
-        }
-        error if error.is_busy() => ControlError::Unavailable(chain(&error)),
-        error @ StoreError::Full { .. } => ControlError::NoCapacity(error.to_string()),
-        error @ (StoreError::BadReference(_) | StoreError::Load { .. } | StoreError::Signature { .. }) => {
-            ControlError::GuestRefused(chain(&error))
-        }
-        error => ControlError::internal(error),
-    }
-}
-
-fn swap_error(error: SwapFailure) -> ControlError {
-    match error {
-        SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
-        SwapFailure::Limits(problems) => {
-            let problem = |(limit, reason): (&str, String)| FieldProblem::new(format!("/limits/{limit}"), reason);
-            ControlError::Invalid(problems.into_iter().map(problem).collect())
-        }
-        SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
-        SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
-        SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
-        // For rollouts alone, which take it as an answer.
-        error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
-        SwapFailure::Later(reason) => ControlError::Unavailable(reason),
-        SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
-        SwapFailure::Wanted(error) => ControlError::internal(error),
-    }
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn guest_info(guest: StoredGuest) -> GuestInfo {
@@ -222,6 +150,25 @@ impl Control for Host {
         }))
     }
 
+    fn pull_guest<'a>(&'a self, reference: &'a str, max_bytes: usize) -> Answer<'a, GuestPulled> {
+        Box::pin(async move {
+            let reference: PullReference = reference.parse().map_err(registry_error)?;
+            let pulled = self.registries.pull(&reference, max_bytes).await.map_err(registry_error)?;
+            Ok(GuestPulled {
+                reference: reference.to_string(),
+                manifest_digest: reference.digest().to_owned(),
+                name: pulled.name.unwrap_or_else(|| reference.name().to_owned()),
+                version: pulled.version,
+                signature: pulled.signature,
+                component: pulled.component,
+            })
+        })
+    }
+
+    fn now_unix_ms(&self) -> u64 {
+        self.supervisor.parts().shared.clock.wall_ns() / 1_000_000
+    }
+
     fn remove_guest<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {
         let (supervisor, reference) = (Arc::clone(&self.supervisor), reference.to_owned());
         Box::pin(blocking(move || {
@@ -306,8 +253,23 @@ impl Control for Host {
         let mut families = trials::metrics(&parts.recordings);
         families.extend(gpus::metrics(&parts.gpus));
         families.extend(rollouts::metrics(&self.supervisor));
+        families.extend(cache_metrics(parts.guests.engine().cache_stats()));
         families
     }
+}
+
+fn cache_metrics(stats: CacheStats) -> [MetricFamily; 2] {
+    let family = |name: &str, help: &str, kind: MetricKind, value: u64| MetricFamily {
+        name: name.to_owned(),
+        help: help.to_owned(),
+        kind,
+        samples: vec![MetricSample { labels: Vec::new(), value: value as f64 }],
+    };
+    let (bytes, removed) = ("Bytes of compiled guests on disk.", "Compiled guests deleted from disk for lack of room.");
+    [
+        family("facestream_guest_cache_bytes", bytes, MetricKind::Gauge, stats.bytes),
+        family("facestream_guest_cache_removed", removed, MetricKind::Counter, stats.removed),
+    ]
 }
 
 fn sink_status(status: facestream_sink::SinkStatus) -> SinkStatus {

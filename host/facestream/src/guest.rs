@@ -5,7 +5,9 @@ pub mod build;
 pub mod inspect;
 pub mod keygen;
 pub mod new;
+pub mod pull;
 pub mod push;
+pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod run_tests;
@@ -40,6 +42,7 @@ pub fn run(command: &GuestCommand) -> anyhow::Result<ExitCode> {
         GuestCommand::Keygen(args) => keygen::run(args),
         GuestCommand::Sign(args) => sign::run(args),
         GuestCommand::Push(args) => push::run(args),
+        GuestCommand::Pull(args) => pull::run(args),
         GuestCommand::Track(args) => track::run(args),
     }
 }

@@ -16,6 +16,7 @@ use facestream_pipeline::stage::Outlet;
 use facestream_pipeline::supervisor::Parts;
 use facestream_pipeline::wanted::SqliteWanted;
 use facestream_pipeline::{Gpus, Supervisor};
+use facestream_registry::Registries;
 use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupts = crate::logging::Interrupts::catch()?;
     // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
+    let registries =
+        Registries::open(&config.registries, &|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
     let _lock = data_folder(&data)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let (events, _) = broadcast::channel(EVENTS);
@@ -117,7 +120,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let audit = data.join("audit");
     let audit = AuditLog::open(&audit).with_context(|| format!("cannot make {}", audit.display()))?;
     let audit = Arc::new(audit);
-    let host = Arc::new(Host { supervisor: Arc::clone(&supervisor), sinks: Arc::clone(&sinks), defaults, audit });
+    let (supervisor_of_host, sinks_of_host) = (Arc::clone(&supervisor), Arc::clone(&sinks));
+    let host = Host { supervisor: supervisor_of_host, sinks: sinks_of_host, defaults, audit, registries };
+    let host = Arc::new(host);
 
     let stop = CancellationToken::new();
     let api = tokio::spawn(server.run(host, stop.clone()));

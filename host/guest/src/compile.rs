@@ -22,6 +22,11 @@ use crate::error::{LoadError, one_line};
 pub const COMPILE_COMMAND: &str = "compile-guest";
 /// Bytes of the child's standard error that are looked at.
 const MAX_STDERR: u64 = 16 * 1024;
+/// Machine code of a component has at most so many bytes …
+const CODE_BYTES: u64 = 16 * 1024 * 1024;
+/// … and so many more for each byte of the component. Built-in guests come to 2.9, one in Python to 1.2. What the child may
+/// use while it compiles is far more than what its result may take in this process.
+const CODE_BYTES_PER_BYTE: u64 = 32;
 /// Exit code of a child whose compiler said no; standard error has its words.
 const REFUSED: i32 = 3;
 
@@ -110,7 +115,7 @@ impl Compiler for ChildCompiler {
         else {
             return Err(LoadError::Compile("the compiling process has no pipes".to_owned()));
         };
-        let limit = self.limits.max_memory_bytes;
+        let limit = most_code(job.bytes.len()).min(self.limits.max_memory_bytes);
         std::thread::scope(|scope| {
             // A child that ends early leaves a broken pipe: its exit says more.
             scope.spawn(move || drop(stdin.write_all(job.bytes)));
@@ -122,13 +127,11 @@ impl Compiler for ChildCompiler {
             });
             let (done, finished) = sync_channel(1);
             scope.spawn(move || {
-                let mut code = Vec::new();
-                let read = stdout.take(limit).read_to_end(&mut code);
-                // The receiver is there until the scope ends.
-                drop(done.send(read.map(|_| code)));
+                // The receiver is there until the scope ends. With its pipe closed a child that writes on is ended.
+                drop(done.send(read_code(stdout, limit)));
             });
             let code = finished.recv_timeout(Duration::from_millis(self.limits.timeout_ms.into()));
-            if matches!(code, Err(RecvTimeoutError::Timeout)) {
+            if matches!(code, Err(RecvTimeoutError::Timeout) | Ok(Ok(None))) {
                 // Already gone is fine.
                 drop(child.kill());
             }
@@ -136,11 +139,26 @@ impl Compiler for ChildCompiler {
             let words = words.join().unwrap_or_default();
             match code {
                 Err(_) => Err(LoadError::CompileTime { limit_ms: self.limits.timeout_ms }),
+                Ok(Ok(None)) => Err(LoadError::CodeSize { limit_bytes: limit }),
                 Ok(_) if !status.success() => Err(self.verdict(status, &words)),
-                Ok(code) => code.map_err(broken),
+                Ok(Ok(Some(code))) => Ok(code),
+                Ok(Err(e)) => Err(broken(e)),
             }
         })
     }
+}
+
+/// Bytes that the machine code of a component of this size may have.
+fn most_code(component_bytes: usize) -> u64 {
+    CODE_BYTES.saturating_add(CODE_BYTES_PER_BYTE.saturating_mul(component_bytes as u64))
+}
+
+/// What comes out of the child, if it is not more than `limit`.
+fn read_code(from: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut code = Vec::new();
+    // One more, to see that there is more.
+    from.take(limit.saturating_add(1)).read_to_end(&mut code)?;
+    Ok((code.len() as u64 <= limit).then_some(code))
 }
 
 /// The child's side: takes its limits from the arguments, a component from standard input, and writes the code to
@@ -250,6 +268,29 @@ impl GuestEngine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_without_end_is_read_no_further_than_it_may_go() {
+        let whole = read_code(&[7; 100][..], 100).unwrap();
+        assert_eq!(whole.unwrap(), [7; 100]);
+        assert_eq!(read_code(&[7; 101][..], 100).unwrap(), None);
+        let mut read = 0_u64;
+        // A pipe that never ends, and counts what is taken from it.
+        let endless = std::iter::from_fn(|| Some(1));
+        struct Counted<'a, I>(I, &'a mut u64);
+        impl<I: Iterator<Item = u8>> Read for Counted<'_, I> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                into.iter_mut().zip(&mut self.0).for_each(|(to, byte)| *to = byte);
+                *self.1 += into.len() as u64;
+                Ok(into.len())
+            }
+        }
+        assert_eq!(read_code(Counted(endless, &mut read), 1 << 20).unwrap(), None);
+        assert_eq!(read, (1 << 20) + 1);
+        assert_eq!(most_code(0), CODE_BYTES);
+        assert!(most_code(64 << 20) < 4 << 30, "the largest component that is taken by default");
+        assert_eq!(most_code(usize::MAX), u64::MAX);
+    }
 
     #[test]
     fn turns_are_taken_one_by_one_and_no_more_wait_than_may() {

@@ -45,6 +45,19 @@ pub struct ComponentInfo {
     pub imports: Vec<String>,
 }
 
+impl ComponentInfo {
+    /// The interface that it exports, by name with version.
+    #[must_use]
+    pub fn exported(&self) -> String {
+        let interface = match self.kind {
+            SlotKind::Tracker => "tracking",
+            SlotKind::Scorer => "scoring",
+            SlotKind::Formatter => "formatting",
+        };
+        format!("{PACKAGE}{interface}@{}", self.wit_version)
+    }
+}
+
 pub(crate) enum Pre {
     Tracker(tracker::TrackerPre<HostState>),
     Scorer(scorer::ScorerPre<HostState>),

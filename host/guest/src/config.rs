@@ -50,6 +50,9 @@ pub struct GuestConfig {
     pub compile: CompileConfig,
     /// Where compiled components are kept (a folder that only its owner can read); `None` compiles anew at each start.
     pub cache_dir: Option<PathBuf>,
+    /// All of them together; those that were not used for the longest are deleted, and compiled anew when they are wanted
+    /// again. Default 1 GiB: the machine code of a guest in Python has 40 MiB, of one in Rust below 1.
+    pub cache_max_bytes: u64,
     /// A guest's state is saved after so many frames, so that a failure loses at most these. 0 never saves.
     pub save_every_frames: u32,
     /// After a swap the old guest is kept for so many frames, and comes back with the state when the new one fails. 0: it
@@ -77,6 +80,7 @@ impl Default for GuestConfig {
             signatures: SignatureConfig::default(),
             compile: CompileConfig::default(),
             cache_dir: None,
+            cache_max_bytes: 1024 * MIB,
             save_every_frames: 25,
             probation_frames: 50,
             recycle_above_percent: 75,
@@ -196,6 +200,10 @@ impl GuestConfig {
                 "guests.limits.max_memory_bytes ({}) is above guests.largest_memory_bytes ({})",
                 self.limits.max_memory_bytes, self.largest_memory_bytes
             ));
+        }
+        if self.cache_max_bytes < MIB {
+            let most = self.cache_max_bytes;
+            problems.push(format!("guests.cache_max_bytes is {most}; it must be 1 MiB or more, or no guest would fit"));
         }
         if self.max_component_bytes < 1024 {
             problems

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use facestream_core::SystemClock;
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use crate::cache::CompiledCache;
+use crate::cache::{CacheStats, CompiledCache};
 use crate::compile::{Compiler, Turns};
 use crate::config::GuestConfig;
 use crate::error::EngineError;
@@ -109,7 +110,9 @@ impl GuestEngine {
         wasmtime.consume_fuel(metered);
         let engine = Engine::new(&wasmtime).map_err(|e| EngineError(format!("{e:#}")))?;
         let compatibility = compatibility(&engine);
-        let cache = config.cache_dir.clone().map(|dir| CompiledCache::new(dir, &compatibility));
+        let open =
+            |dir| CompiledCache::new(dir, &compatibility, config.cache_max_bytes, Arc::new(SystemClock::default()));
+        let cache = config.cache_dir.clone().map(open);
         let ticker = Ticker::start(engine.clone())?;
         let (config, turns) = (config.clone(), Turns::default());
         let inner = Inner { engine, config, cache, compatibility, compiler, turns, bounded, metered, _ticker: ticker };
@@ -126,6 +129,12 @@ impl GuestEngine {
     #[must_use]
     pub fn live_instances(&self) -> u64 {
         self.inner.engine.pooling_allocator_metrics().map_or(0, |m| m.component_instances())
+    }
+
+    /// What is kept compiled on disk; nothing without a folder for it.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache().map(CompiledCache::stats).unwrap_or_default()
     }
 
     /// Whether it counts fuel.

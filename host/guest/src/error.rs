@@ -91,6 +91,14 @@ pub enum LoadError {
         /// Address space allowed.
         limit_bytes: u64,
     },
+    /// Its machine code is out of proportion.
+    #[error(
+        "the machine code of the component has more than the {limit_bytes} bytes that are taken for one of its size: make its functions smaller, or build it with optimisation for size"
+    )]
+    CodeSize {
+        /// Bytes allowed.
+        limit_bytes: u64,
+    },
     /// Too many wait for the compiler.
     #[error("{waiting} other components wait to be compiled (guests.compile.max_waiting); try again in a few seconds")]
     CompileBusy {

@@ -37,6 +37,7 @@ mod store;
 mod tracker;
 mod validate;
 
+pub use cache::CacheStats;
 pub use command::{CommandLimits, run_command};
 pub use compile::{COMPILE_COMMAND, ChildCompiler, CompileJob, Compiler, compile_child};
 pub use component::{ComponentInfo, GuestComponent, WIT_VERSION, WIT_VERSIONS, inspect};

@@ -143,6 +143,12 @@ impl GuestStore {
         Ok(Self { engine, dir, builtin, clock, index: Mutex::new(index), loaded: Mutex::default() })
     }
 
+    /// The engine that it loads for.
+    #[must_use]
+    pub fn engine(&self) -> &GuestEngine {
+        &self.engine
+    }
+
     /// Everything in the store, built-in guests first.
     #[must_use]
     pub fn list(&self) -> Vec<StoredGuest> {

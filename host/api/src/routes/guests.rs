@@ -1,4 +1,4 @@
-//! The guest store: list, inspect, upload, delete.
+//! The guest store: list, inspect, upload, pull, delete.
 
 use axum::body::Body;
 use axum::extract::multipart::MultipartError;
@@ -8,15 +8,17 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::SemaphorePermit;
 
 use crate::audit::Note;
 use crate::control::{FieldProblem, GuestUpload};
-use crate::extract::{PathParams, QueryParams, mime_is};
+use crate::extract::{JsonBody, PathParams, QueryParams, mime_is};
 use crate::problem::{Kind, Problem};
 use crate::router::App;
-use crate::views::requests::{AuditQuery, Binary, UploadForm, UploadQuery};
-use crate::views::responses::{AuditList, GuestList, GuestView};
+use crate::views::requests::{AuditQuery, Binary, PullRequest, UploadForm, UploadQuery};
+use crate::views::responses::{AuditList, GuestList, GuestView, PulledView};
 
 /// List guests
 #[utoipa::path(get, path = "/api/v1/guests", tag = "guests", operation_id = "list_guests", responses(
@@ -76,11 +78,7 @@ pub(crate) async fn upload(
     QueryParams(query): QueryParams<UploadQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // Held in memory until compiled, so only a few at once.
-    let permit = app.uploads.try_acquire();
-    let Ok(_permit) = permit else {
-        return Err(Problem::new(Kind::Busy, "other uploads are being taken; try again in a moment"));
-    };
+    let _permit = permit(&app)?;
     let limit = app.max_upload_bytes;
     let upload = if mime_is(request.headers(), "application/wasm") {
         let component = read_bounded(request, limit).await?;
@@ -96,20 +94,81 @@ pub(crate) async fn upload(
             "send the component as `application/wasm`, or a `multipart/form-data` form with the part `component`",
         ));
     };
-    note.guest(&match (&upload.name, &upload.version) {
+    let (created, guest) = add(&app, &note, upload).await?;
+    Ok(answer(created, &guest.digest.clone(), Json(guest)))
+}
+
+/// Pull a guest from a registry
+///
+/// The artifact is named by the digest of its manifest, and its registry must be one of `[[registries.allow]]` in the
+/// host's configuration. Everything is checked against the digests; from there on it goes the way of an upload, with the
+/// same bounds and the same policy on signatures.
+#[utoipa::path(post, path = "/api/v1/guests/pull", tag = "guests", operation_id = "pull_guest", request_body = PullRequest, responses(
+    (status = 200, description = "The store held exactly this already.", body = PulledView),
+    (status = 201, description = "The guest is stored.", body = PulledView, headers(("location" = String, description = "Its address"))),
+))]
+pub(crate) async fn pull(
+    State(app): State<App>,
+    Extension(note): Extension<Note>,
+    JsonBody(request): JsonBody<PullRequest>,
+) -> Result<Response, Problem> {
+    note_name(&note, request.name.as_deref(), request.version.as_deref());
+    let _permit = permit(&app)?;
+    let reference = request.reference.as_str();
+    if shows_no_credentials(reference) {
+        note.source(reference);
+    }
+    let pulled = app.control.pull_guest(reference, app.max_upload_bytes).await?;
+    note.source(&pulled.reference);
+    let Some(version) = request.version.or(pulled.version) else {
+        let problem = "is missing, and the artifact names none (annotation org.opencontainers.image.version)";
+        return Err(Problem::invalid(vec![FieldProblem::new("/version", problem)]));
+    };
+    let upload = GuestUpload {
+        name: Some(request.name.unwrap_or(pulled.name)),
+        version: Some(version),
+        signature: request.signature.or(pulled.signature),
+        component: pulled.component,
+    };
+    let (created, guest) = add(&app, &note, upload).await?;
+    let digest = guest.digest.clone();
+    let view = PulledView { guest, source: pulled.reference, manifest_digest: pulled.manifest_digest };
+    Ok(answer(created, &digest, Json(view)))
+}
+
+/// Components are held in memory until they are compiled, so only a few at once.
+fn permit(app: &App) -> Result<SemaphorePermit<'_>, Problem> {
+    let busy = |_| Problem::new(Kind::Busy, "other uploads are being taken; try again in a moment");
+    app.uploads.try_acquire().map_err(busy)
+}
+
+/// Whether a reference that nobody has read yet may be written down.
+fn shows_no_credentials(reference: &str) -> bool {
+    reference.starts_with("oci://") && reference.rsplit_once("@sha256:").is_some_and(|(place, _)| !place.contains('@'))
+}
+
+fn note_name(note: &Note, name: Option<&str>, version: Option<&str>) {
+    note.guest(&match (name, version) {
         (Some(name), Some(version)) => format!("{name}@{version}"),
-        (name, _) => name.clone().unwrap_or_default(),
+        (name, _) => name.unwrap_or_default().to_owned(),
     });
+}
+
+/// Checks, stores and notes a component, wherever it came from; says whether it is new.
+async fn add(app: &App, note: &Note, upload: GuestUpload) -> Result<(bool, GuestView), Problem> {
+    note_name(note, upload.name.as_deref(), upload.version.as_deref());
     note.digest(&format!("sha256:{:x}", Sha256::digest(&upload.component)));
     check(&upload)?;
     let added = app.control.add_guest(upload).await?;
-    let location = format!("/api/v1/guests/{}", added.guest.digest);
-    let view = Json(GuestView::new(added.guest, &app.control.statuses()));
-    Ok(if added.created {
-        (StatusCode::CREATED, [(header::LOCATION, location)], view).into_response()
+    Ok((added.created, GuestView::new(added.guest, &app.control.statuses())))
+}
+
+fn answer<T: Serialize>(created: bool, digest: &str, view: Json<T>) -> Response {
+    if created {
+        (StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/guests/{digest}"))], view).into_response()
     } else {
         view.into_response()
-    })
+    }
 }
 
 /// Show who did what with guests

@@ -228,6 +228,28 @@ impl StopRequest {
     }
 }
 
+/// Body of `POST /api/v1/guests/pull`. Only `reference` is needed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PullRequest {
+    /// The artifact by the digest of its manifest; a tag is refused, because it may mean other bytes tomorrow.
+    #[schema(
+        example = "oci://ghcr.io/team/my-scorer@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
+    pub(crate) reference: String,
+    /// Name of the guest; left out: the artifact's (`org.opencontainers.image.title`), else the last part of the repository.
+    #[serde(default)]
+    #[schema(example = "my-scorer")]
+    pub(crate) name: Option<String>,
+    /// Version of the guest; left out: the artifact's (`org.opencontainers.image.version`).
+    #[serde(default)]
+    #[schema(example = "1.0.0")]
+    pub(crate) version: Option<String>,
+    /// Signature over name, version and component; left out: the artifact's (`facestream.guest.signature`).
+    #[serde(default)]
+    pub(crate) signature: Option<String>,
+}
+
 /// Query of `POST /api/v1/guests` for a raw body.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]

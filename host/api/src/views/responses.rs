@@ -166,7 +166,7 @@ pub(crate) struct GuestView {
     #[schema(example = "0.1.0")]
     version: Option<String>,
     /// Digest of the component.
-    digest: String,
+    pub(crate) digest: String,
     /// Slots it fits.
     #[schema(example = json!(["tracker"]))]
     slots: Vec<&'static str>,
@@ -214,6 +214,22 @@ impl GuestView {
             used_by,
         }
     }
+}
+
+/// A guest that was pulled from a registry.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PulledGuest)]
+pub(crate) struct PulledView {
+    /// The guest as stored; `digest` is that of the component itself.
+    #[serde(flatten)]
+    pub(crate) guest: GuestView,
+    /// The artifact it came from.
+    #[schema(
+        example = "oci://ghcr.io/team/my-scorer@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
+    pub(crate) source: String,
+    /// Digest of the artifact's manifest.
+    pub(crate) manifest_digest: String,
 }
 
 /// What was done with guests.

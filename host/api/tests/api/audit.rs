@@ -5,6 +5,7 @@ use axum::http::{Method, header};
 use facestream_api::AuditEntry;
 
 use crate::client::{Api, request};
+use crate::fake::NOW_UNIX_MS;
 
 async fn upload(api: &Api, name: &str, bytes: &'static [u8]) {
     let path = format!("/api/v1/guests?name={name}&version=1.0.0");
@@ -39,8 +40,9 @@ async fn every_change_of_guests_is_written_down_and_nothing_else() {
         ("delete", "store", "mine", "done"),
     ];
     assert_eq!(short, expected);
-    assert!(entries.iter().all(|e| e.who == "anonymous" && e.at_unix_ms > 1_700_000_000_000), "{entries:?}");
-    assert!(entries[2].digest.as_deref().unwrap().starts_with("sha256:"), "{entries:?}");
+    // Stamped by the host's clock, whatever this machine's says.
+    assert!(entries.iter().all(|e| e.who == "anonymous" && e.at_unix_ms == NOW_UNIX_MS), "{entries:?}");
+    assert!(entries[4].digest.as_deref().unwrap().starts_with("sha256:"), "{entries:?}");
     assert!(!format!("{entries:?}").contains("canary"), "settings may hold secrets");
     api.get("/api/v1/audit?limit=0").await.problem(400, "malformed-request");
 }
@@ -78,4 +80,48 @@ async fn cameras_that_are_started_and_stopped_are_written_down_without_their_add
     ];
     assert_eq!(short, expected);
     assert!(!format!("{kept:?}").contains("canary"), "addresses hold passwords: {kept:?}");
+}
+
+#[tokio::test]
+async fn a_pull_is_answered_and_written_down_as_an_upload_is_with_where_it_came_from() {
+    let api = &Api::new();
+    let pull = |place: &str, more: &str| {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let body = format!(r#"{{ "reference": "oci://{place}@{digest}"{more} }}"#);
+        async move { (api.post("/api/v1/guests/pull", &body).await, digest) }
+    };
+    let (got, digest) = pull("good.example/team/versioned", "").await;
+    assert_eq!(got.status, 201, "{}", got.text());
+    let view = got.json();
+    assert_eq!((&view["name"], &view["version"]), (&"pulled".into(), &"2.0.0".into()), "{view}");
+    assert_eq!(view["manifest_digest"], digest, "{view}");
+    assert_eq!(view["source"], format!("oci://good.example/team/versioned@{digest}"), "{view}");
+    assert_eq!(got.header("location"), format!("/api/v1/guests/{}", view["digest"].as_str().unwrap()));
+    assert_eq!(pull("good.example/team/versioned", "").await.0.status, 200, "the same again is no change");
+    let missing = pull("good.example/team/plain", "").await.0.problem(422, "invalid-request");
+    assert_eq!(missing["errors"][0]["pointer"], "/version", "{missing}");
+    pull("good.example/team/plain", r#", "name": "no name", "version": "1.0.0" "#)
+        .await
+        .0
+        .problem(422, "invalid-request");
+    pull("gone.example/a", "").await.0.problem(404, "not-in-registry");
+    pull("down.example/a", "").await.0.problem(502, "registry-failed");
+    pull("huge.example/a", "").await.0.problem(413, "too-large");
+    pull("evil.example/a", "").await.0.problem(403, "registry-not-allowed");
+    pull("user:canary@good.example/a", "").await.0.problem(403, "registry-not-allowed");
+
+    let entries = api.get("/api/v1/audit?limit=50").await.json();
+    let entries: Vec<AuditEntry> = serde_json::from_value(entries["entries"].clone()).unwrap();
+    let results: Vec<_> = entries.iter().rev().map(|e| (e.action.as_str(), e.result.as_str())).collect();
+    let expected =
+        ["done", "done", "invalid-request", "invalid-request", "not-in-registry", "registry-failed", "too-large"];
+    let expected = expected.into_iter().chain(["registry-not-allowed"; 2]);
+    assert_eq!(results, expected.map(|result| ("pull", result)).collect::<Vec<_>>());
+    let first = entries.last().unwrap();
+    assert_eq!(first.guest.as_deref(), Some("pulled@2.0.0"));
+    assert_eq!(first.source.as_deref(), view["source"].as_str());
+    let component = first.digest.as_deref().unwrap();
+    assert!(component.starts_with("sha256:") && component != digest, "the component's own, not the manifest's");
+    assert!(!format!("{entries:?}").contains("canary"), "credentials do not get in");
+    assert!(entries[1].source.as_deref().unwrap().starts_with("oci://evil.example/a@"), "{entries:?}");
 }

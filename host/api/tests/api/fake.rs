@@ -37,6 +37,9 @@ pub struct Kept {
     pub fps: f64,
 }
 
+/// What its clock always says.
+pub const NOW_UNIX_MS: u64 = 1_700_000_000_123;
+
 pub struct FakeControl {
     pub cameras: Mutex<BTreeMap<CameraId, Kept>>,
     pub guests: Mutex<Vec<(GuestInfo, Bytes)>>,
@@ -305,6 +308,32 @@ impl Control for FakeControl {
             Ok(GuestAdded { guest, created: true })
         }
         .boxed()
+    }
+
+    fn pull_guest<'a>(&'a self, reference: &'a str, max_bytes: usize) -> Answer<'a, GuestPulled> {
+        async move {
+            // What each kind of reference comes to; a registry is asked in `tests/tests/guest_registry.rs`.
+            let host = reference.trim_start_matches("oci://").split('/').next().unwrap_or_default().to_owned();
+            match host.as_str() {
+                "gone.example" => Err(ControlError::NotInRegistry(format!("{host} has no such manifest"))),
+                "down.example" => Err(ControlError::RegistryFailed(format!("{host} cannot be reached"))),
+                "huge.example" => Err(ControlError::TooLarge(format!("at most {max_bytes}"))),
+                "good.example" => Ok(GuestPulled {
+                    reference: reference.to_owned(),
+                    manifest_digest: reference.split('@').next_back().unwrap_or_default().to_owned(),
+                    name: "pulled".into(),
+                    version: reference.contains("/versioned@").then(|| "2.0.0".to_owned()),
+                    signature: None,
+                    component: Bytes::from_static(b"\0asm pulled"),
+                }),
+                _ => Err(ControlError::RegistryNotAllowed(format!("no registry {host}"))),
+            }
+        }
+        .boxed()
+    }
+
+    fn now_unix_ms(&self) -> u64 {
+        NOW_UNIX_MS
     }
 
     fn remove_guest<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {

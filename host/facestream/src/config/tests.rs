@@ -8,7 +8,7 @@ use super::{Config, ConfigErrors, LogFormat};
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/facestream.toml"));
 
 /// Keys of the example that have no default: what stands there is an example.
-const WITHOUT_DEFAULT: [&str; 12] = [
+const WITHOUT_DEFAULT: [&str; 13] = [
     "server.tokens",
     "infer.runtime_library",
     "infer.nms_iou",
@@ -17,6 +17,7 @@ const WITHOUT_DEFAULT: [&str; 12] = [
     "infer.engine_cache",
     "guests.cache_dir",
     "guests.signatures.keys",
+    "registries.allow",
     "sinks.kafka.brokers",
     "sinks.kafka.topics",
     "sinks.kafka.properties",
@@ -155,6 +156,13 @@ fn secrets_are_not_repeated() {
     );
     assert!(!found.join("\n").contains("canary"), "{found:#?}");
     assert!(found.iter().any(|p| p.starts_with("6: server.tokens: a token needs 16 characters")), "{found:#?}");
+    let registry = "[[registries.allow]]\nhost = \"a.example\"\nuser = \"reader\"\npassword = \"canary-canary\"\n";
+    assert!(!format!("{:?}", load(registry, &[]).unwrap()).contains("canary"));
+    let twice = problems(&format!("{registry}password_env = \"NAME\"\n"), &[]).join("\n");
+    assert!(
+        twice.contains("registries.allow: `a.example` needs user and one of") && !twice.contains("canary"),
+        "{twice}"
+    );
     let token = "[[server.tokens]]\nname = \"a\"\nrole = \"viewer\"\ntoken = \"canary-canary-canary\"\n";
     assert!(!format!("{:?}", load(token, &[]).unwrap()).contains("canary"));
 }

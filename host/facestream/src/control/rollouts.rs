@@ -40,6 +40,7 @@ fn ended(status: &RolloutStatus) -> AuditEntry {
         action: "rollout-end".to_owned(),
         place: format!("rollout/{}", status.id),
         guest: Some(status.guest.clone()),
+        source: None,
         digest: Some(status.digest.clone()),
         result: status.state.as_str().to_owned(),
         detail: Some(status.summary()),

@@ -1,0 +1,103 @@
+//! Errors of the host's parts in the words of [`facestream_api::Control`].
+//!
+//! Owns which kind of problem each error is to a client. Must not decide anything else.
+
+use facestream_api::control::{ControlError, FieldProblem};
+use facestream_guest_host::StoreError;
+use facestream_infer::InferError;
+use facestream_pipeline::StartError;
+use facestream_pipeline::models::ModelError;
+use facestream_pipeline::supervisor::SwapFailure;
+use facestream_registry::RegistryError;
+
+pub(super) fn start_error(error: StartError) -> ControlError {
+    let invalid = |pointer: &str, detail: String| ControlError::Invalid(vec![FieldProblem::new(pointer, detail)]);
+    match error {
+        StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
+        StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
+        StartError::Invalid(text) => invalid("/detect_fps", text),
+        error @ StartError::NoSuchGpu { .. } => invalid("/gpu", error.to_string()),
+        StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
+        StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
+        StartError::Limit { slot, limit, reason } => invalid(&format!("/guests/{slot}/limits/{limit}"), reason),
+        // A file that can never run, as opposed to a library that is missing now.
+        StartError::Model(
+            ref error @ ModelError::Load {
+                reason: InferError::NotOnnx { .. } | InferError::UnknownFamily { .. } | InferError::Unreadable { .. },
+                ..
+            },
+        ) => invalid("/model", error.to_string()),
+        error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping) => {
+            ControlError::Unavailable(error.to_string())
+        }
+        error @ StartError::Full(_) => ControlError::NoCapacity(error.to_string()),
+        error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
+        error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
+    }
+}
+
+pub(super) fn store_error(error: StoreError) -> ControlError {
+    match error {
+        StoreError::NotFound { reference, .. } => ControlError::UnknownGuest(reference),
+        error @ (StoreError::VersionTaken { .. } | StoreError::VersionGone { .. }) => {
+            ControlError::GuestConflict(error.to_string())
+        }
+        error if error.is_busy() => ControlError::Unavailable(chain(&error)),
+        error @ StoreError::Full { .. } => ControlError::NoCapacity(error.to_string()),
+        error @ (StoreError::BadReference(_) | StoreError::Load { .. } | StoreError::Signature { .. }) => {
+            ControlError::GuestRefused(chain(&error))
+        }
+        error => ControlError::internal(error),
+    }
+}
+
+pub(super) fn swap_error(error: SwapFailure) -> ControlError {
+    match error {
+        SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
+        SwapFailure::Limits(problems) => {
+            let problem = |(limit, reason): (&str, String)| FieldProblem::new(format!("/limits/{limit}"), reason);
+            ControlError::Invalid(problems.into_iter().map(problem).collect())
+        }
+        SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
+        SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
+        SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
+        // For rollouts alone, which take it as an answer.
+        error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
+        SwapFailure::Later(reason) => ControlError::Unavailable(reason),
+        SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
+        SwapFailure::Wanted(error) => ControlError::internal(error),
+    }
+}
+
+pub(super) fn registry_error(error: RegistryError) -> ControlError {
+    let told = error.to_string();
+    match error {
+        RegistryError::BadReference(_) | RegistryError::NoDigest => {
+            ControlError::Invalid(vec![FieldProblem::new("/reference", told)])
+        }
+        RegistryError::NotAllowed { .. } => ControlError::RegistryNotAllowed(told),
+        RegistryError::NotFound { .. } => ControlError::NotInRegistry(told),
+        RegistryError::TooLarge { .. } => ControlError::TooLarge(format!("{told} (server.max_upload_bytes)")),
+        RegistryError::NotAGuest(_) => ControlError::GuestRefused(told),
+        RegistryError::Denied { .. }
+        | RegistryError::Unreachable { .. }
+        | RegistryError::Failed { .. }
+        | RegistryError::WrongBytes { .. }
+        | RegistryError::Time { .. }
+        | RegistryError::Client { .. } => ControlError::RegistryFailed(told),
+    }
+}
+
+/// An error with its causes, each once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}
