@@ -52,6 +52,7 @@ pub mod bindings;
 pub mod config;
 pub mod formatter;
 pub mod geometry;
+mod handover;
 pub mod held;
 pub mod log;
 pub mod pixels;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{self, Settings};
+use crate::handover;
 use crate::held::HeldShots;
 use crate::pixels::{Crop, Frame, Quality};
 use crate::state;
@@ -128,16 +129,14 @@ pub trait Scorer: Sized {
     /// When it cannot work with these settings.
     fn new(config: Self::Config, camera: &Camera) -> Result<Self, GuestError>;
 
-    /// New settings on a running scorer; what it holds stays. The default makes a fresh one and hands over.
+    /// New settings on a running scorer; what it holds stays. The default makes a fresh one and hands over; one that does
+    /// not take over is dropped, and this one goes on with what it held.
     ///
     /// # Errors
     /// When it cannot work with these settings; the old ones stay in force.
     fn reconfigure(&mut self, config: Self::Config, camera: &Camera) -> Result<(), GuestError> {
-        let mut fresh = Self::new(config, camera)?;
-        let (state, shots) = self.save()?;
-        fresh.restore(Some(state), shots)?;
-        *self = fresh;
-        Ok(())
+        let fresh = Self::new(config, camera)?;
+        handover::hand_over(self, fresh)
     }
 
     /// One analysed frame; gives up what is due. `tracks` point into `detections` by index.

@@ -18,6 +18,16 @@ pub enum BuildError {
         /// Packages of Debian's that are not there.
         missing: String,
     },
+    /// A program that the guest's language needs is not in PATH.
+    #[error("there is no {program} in PATH; the guest in {} needs {needs}", dir.display())]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+        /// What is to be installed.
+        needs: &'static str,
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A program could not be started.
     #[error("could not start {program}: {source}")]
     Start {
@@ -26,8 +36,8 @@ pub enum BuildError {
         /// Why.
         source: std::io::Error,
     },
-    /// A compiler said no; its own messages stand on standard error.
-    #[error("the guest in {} did not compile (the messages of {program} are above): {status}", dir.display())]
+    /// A compiler or a tool said no; its own messages stand on standard error.
+    #[error("the guest in {} was not built (the messages of {program} are above): {status}", dir.display())]
     Failed {
         /// The compiler.
         program: String,

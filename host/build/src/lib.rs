@@ -1,24 +1,26 @@
-//! Builds guests: sources in Rust to a WebAssembly component.
+//! Builds guests: sources in Rust, Python or JavaScript to a WebAssembly component.
 //!
 //! Owns the choice of toolchain, the calls of other people's compilers, and the step from module to component; both
 //! `facestream guest build` and `cargo xtask guests` are made of it. Must build on a machine with nothing but Rust (it is
-//! part of xtask), must not install anything (what is missing is named with the command that brings it), and must not
-//! know what the host accepts: the guest platform's `inspect` does.
+//! part of xtask), must not install anything outside of the guest's folder (what is missing is named with the command
+//! that brings it), and must not know what the host accepts: the guest platform's `inspect` does.
 #![forbid(unsafe_code)]
 
 mod cargo;
 mod component;
 mod error;
 mod project;
+mod scripts;
 mod toolchain;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use cargo::{Compile, Variable, cargo_home, compile, remap};
 pub use component::{component, imports};
 pub use error::BuildError;
 pub use project::{Language, Project, World};
-pub use toolchain::{CORE_TARGET, Prefer, Toolchain, WASI_TARGET};
+pub use scripts::COMPONENTIZE_PY;
+pub use toolchain::{CORE_TARGET, Prefer, Toolchain, WASI_TARGET, target_installed};
 
 /// Set to keep function names and line tables in components (several times the size, same speed), so that a trap's
 /// backtrace is readable.
@@ -42,26 +44,24 @@ pub struct Built {
 /// Builds the guest in a folder; messages of compilers go to standard error.
 ///
 /// With `release` nothing is kept that only people read; without it function names and line numbers stay, so that a
-/// trap can be read. The code is the same.
+/// trap can be read. The code is the same. It makes no difference to Python and JavaScript.
 ///
 /// # Errors
 /// See [`BuildError`].
 pub fn build(project: &Project, release: bool) -> Result<Built, BuildError> {
     match project.language {
-        Language::Rust => rust(&project.dir, release),
-        Language::Python | Language::JavaScript => Err(BuildError::project(
-            &project.dir,
-            "guests in Python and JavaScript are not built by this command; make the component with componentize-py or \
-             jco, then `facestream guest test` it",
-        )),
+        Language::Rust => rust(project, release),
+        Language::Python => scripts::python(project),
+        Language::JavaScript => scripts::javascript(project),
     }
 }
 
-fn rust(dir: &Path, release: bool) -> Result<Built, BuildError> {
+fn rust(project: &Project, release: bool) -> Result<Built, BuildError> {
+    let dir = project.dir.as_path();
     let toolchain = Toolchain::find(Prefer::Wasi)?;
     let how = toolchain.why();
     eprintln!("   {how}");
-    let profile = project::profile(dir)?;
+    let profile = project.profile.as_deref().unwrap_or("release");
     // Paths below the folder are relative in what cargo passes on; those of dependencies are not.
     let mut flags = cargo::base_flags();
     if let Some(home) = cargo_home() {

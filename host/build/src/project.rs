@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::error::BuildError;
 
+/// The profile that a guest's manifest may have for components.
+const PROFILE: &str = "component";
+
 /// What a guest is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
@@ -18,7 +21,7 @@ pub enum Language {
     Rust,
     /// By componentize-py.
     Python,
-    /// By jco and componentize-js.
+    /// By componentize-js.
     JavaScript,
 }
 
@@ -74,6 +77,8 @@ pub struct Project {
     pub version: Option<String>,
     /// Its world, where that cannot be seen from the code.
     pub world: Option<World>,
+    /// Rust: the profile to build with, where its manifest has one for components (as all made by `guest new`).
+    pub profile: Option<String>,
 }
 
 impl Project {
@@ -117,20 +122,13 @@ impl Project {
             (_, None) => return Err(wrong(format!("{file} does not say {key} (tracker, scorer or formatter)"))),
         };
         let version = about["version"].as_str().map(str::to_owned);
-        Ok(Self { dir: dir.to_owned(), language, name, version, world })
+        let profile = (language == Language::Rust && table["profile"][PROFILE].is_object()).then(|| PROFILE.to_owned());
+        Ok(Self { dir: dir.to_owned(), language, name, version, world, profile })
     }
 }
 
 fn toml_value(text: &str) -> Result<Value, String> {
     toml::from_str(text).map_err(|e| e.to_string())
-}
-
-/// The profile to build with: `component` where the manifest has one (as all made by `guest new`), else `release`.
-pub(crate) fn profile(dir: &Path) -> Result<&'static str, BuildError> {
-    let path = dir.join("Cargo.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| BuildError::io("reading", &path, e))?;
-    let table = toml_value(&text).map_err(|e| BuildError::project(dir, format!("Cargo.toml: {e}")))?;
-    Ok(if table["profile"]["component"].is_object() { "component" } else { "release" })
 }
 
 #[cfg(test)]
@@ -149,7 +147,9 @@ mod tests {
     fn manifests_say_language_name_and_world() {
         let rust = read(&[("Cargo.toml", "[package]\nname = \"porch\"\nversion = \"0.2.0\"")]).unwrap();
         assert_eq!((rust.language, rust.name.as_str(), rust.world), (Language::Rust, "porch", None));
-        assert_eq!(rust.version.as_deref(), Some("0.2.0"));
+        assert_eq!((rust.version.as_deref(), rust.profile), (Some("0.2.0"), None));
+        let own = "[package]\nname = \"porch\"\n[profile.component]\ninherits = \"release\"";
+        assert_eq!(read(&[("Cargo.toml", own)]).unwrap().profile.as_deref(), Some("component"));
         let python = "[project]\nname = \"porch\"\n[tool.facestream]\nworld = \"scorer\"";
         let python = read(&[("pyproject.toml", python)]).unwrap();
         assert_eq!((python.language, python.world), (Language::Python, Some(World::Scorer)));

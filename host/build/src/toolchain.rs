@@ -49,7 +49,7 @@ impl Toolchain {
     /// # Errors
     /// When there is none, with the commands that would bring one.
     pub fn find(prefer: Prefer) -> Result<Self, BuildError> {
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let rustc = rustc();
         let order = match prefer {
             Prefer::Wasi => [WASI_TARGET, CORE_TARGET],
             Prefer::Core => [CORE_TARGET, WASI_TARGET],
@@ -122,6 +122,17 @@ impl Toolchain {
             }
         }
     }
+}
+
+/// The compiler of whoever calls.
+fn rustc() -> OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+/// Whether the compiler in PATH can build for a target.
+#[must_use]
+pub fn target_installed(target: &str) -> bool {
+    has_target(&rustc(), target)
 }
 
 fn version(rustc: &OsStr) -> Result<String, BuildError> {

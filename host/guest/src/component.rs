@@ -1,17 +1,20 @@
 //! Components: what they are, what they may import, how they become machine code.
 //!
-//! Owns refusal (with the reason) before anything is compiled, and the compile step with its cache. Must not make
-//! instances: `instance` does.
+//! Owns refusal (with the reason) before anything is compiled, and the compile step with its cache; `link` has what a
+//! component is given for its imports. Must not make instances: `instance` does.
 
+mod link;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use facestream_core::guest::SlotKind;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 
-use crate::bindings::{formatter, log, pixels, scorer, shots, tracker, types};
+use crate::bindings::{formatter, scorer, tracker};
 use crate::digest::Digest;
 use crate::engine::GuestEngine;
 use crate::error::{LoadError, one_line};
@@ -91,7 +94,7 @@ impl GuestComponent {
             }
             LoadError::Mismatch { kind: info.kind, problem: one_line(&problem, 1024) }
         };
-        let linker = linker(engine.wasmtime(), &component, &info).map_err(mismatch)?;
+        let linker = link::linker(engine.wasmtime(), &component, &info).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
         let pre = match info.kind {
             SlotKind::Tracker => Pre::Tracker(tracker::TrackerPre::new(pre).map_err(mismatch)?),
@@ -302,11 +305,21 @@ fn compile(engine: &GuestEngine, bytes: &[u8], digest: &Digest) -> Result<(Compo
         keep(&code);
         return Ok((component, false));
     }
-    let component = Component::from_binary(engine.wasmtime(), bytes).map_err(fail)?;
+    // The compiler panics on components that are sound by themselves (two of them inside of one, each with a memory, need
+    // the feature multi-memory, which is off). A panic here leaves nothing half done: the result is all that there is.
+    let component = catch_unwind(AssertUnwindSafe(|| Component::from_binary(engine.wasmtime(), bytes)))
+        .map_err(|panic| LoadError::Compile(one_line(&panicked(&*panic), 1024)))?
+        .map_err(fail)?;
     if engine.cache().is_some() {
         keep(&component.serialize().map_err(fail)?);
     }
     Ok((component, false))
+}
+
+/// What a compiler said when it gave up.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    format!("the compiler gave up on it: {}", words.unwrap_or("it panicked without a word"))
 }
 
 /// What the cache has of a component.
@@ -321,25 +334,4 @@ fn cached(engine: &GuestEngine, digest: &Digest) -> Option<Component> {
             tracing::warn!(%digest, error = %one_line(&format!("{e:#}"), 512), "a compiled guest in the cache does not fit this engine; compiling it anew");
         })
         .ok()
-}
-
-fn linker(engine: &Engine, component: &Component, info: &ComponentInfo) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = Linker::<HostState>::new(engine);
-    types::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    log::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    if info.kind != SlotKind::Tracker {
-        pixels::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-        shots::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    }
-    for import in &info.imports {
-        if let Some((name, _)) = import.split_once('@').filter(|(name, _)| name.starts_with("wasi:")) {
-            // Under the very version that the component names: the stubs below would hide any other.
-            wasi::define(name, &mut linker.instance(import)?)?;
-        }
-    }
-    if info.imports.iter().any(|import| import.starts_with("wasi:")) {
-        // The rest of the empty WASI: there to be linked, a trap when called.
-        linker.define_unknown_imports_as_traps(component)?;
-    }
-    Ok(linker)
 }

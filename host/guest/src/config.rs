@@ -40,7 +40,7 @@ pub struct GuestConfig {
     /// Ceiling for `limits.max_memory_bytes`, of any slot. Address space only. Default 1 GiB.
     pub largest_memory_bytes: u64,
     /// Largest component that is accepted. Default 64 MiB: a Rust guest has 0.1 MiB, one in JavaScript about 12, one in
-    /// Python 38, so that a tighter default would refuse whole languages.
+    /// Python 18, so that a tighter default would refuse whole languages.
     pub max_component_bytes: u64,
     /// All uploaded components together; more are refused until some are deleted.
     pub max_stored_bytes: u64,

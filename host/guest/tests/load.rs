@@ -253,3 +253,38 @@ fn the_store_keeps_names_versions_and_bytes_apart() {
     let error = GuestStore::open(&engine, &dir.path().join("guests"), None).unwrap_err();
     assert!(matches!(error, StoreError::Index { .. }), "{error}");
 }
+
+/// Two components in one, each with a memory, the second calling the first with a string: what is between them needs both
+/// memories at once.
+const COMPOSED: &str = r#"(component
+  (component $a
+    (core module $m
+      (memory (export "memory") 1)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+      (func (export "f") (param i32 i32)))
+    (core instance $i (instantiate $m))
+    (func (export "f") (param "s" string)
+      (canon lift (core func $i "f") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+  (component $b
+    (import "f" (func $f (param "s" string)))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $lowered (canon lower (func $f) (memory (core memory $memory "memory"))))
+    (core module $m
+      (import "a" "f" (func $f (param i32 i32)))
+      (func (export "f") (call $f (i32.const 0) (i32.const 0))))
+    (core instance $i (instantiate $m (with "a" (instance (export "f" (func $lowered))))))
+    (func (export "f") (canon lift (core func $i "f"))))
+  (instance $a (instantiate $a))
+  (instance $b (instantiate $b (with "f" (func $a "f"))))
+  (instance $tracking (export "f" (func $b "f")))
+  (export "facestream:analytics/tracking@0.1.0" (instance $tracking)))"#;
+
+#[test]
+fn a_component_that_the_compiler_panics_on_is_refused_in_words() {
+    let bytes = wat::parse_str(COMPOSED).unwrap();
+    let engine = kit::engine();
+    let error = GuestComponent::load(&engine, &bytes).unwrap_err();
+    assert!(matches!(&error, LoadError::Compile(why) if why.contains("multiple memories")), "{error}");
+    kit::load(&engine, &kit::tracker(&[]));
+}

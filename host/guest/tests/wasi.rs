@@ -65,12 +65,16 @@ fn contract(resolve: &wit_parser::Resolve, package: wit_parser::PackageId) -> St
     format!("@{}", resolve.packages[package].name.version.as_ref().unwrap())
 }
 
-/// A core module of wasip1 made a component by the adapter.
+/// A core module of wasip1, a tracker, made a component by the adapter.
 fn from_preview1(wat: &str) -> Vec<u8> {
+    from_preview1_against(kit::WIT, "tracker", wat)
+}
+
+fn from_preview1_against(wit: &str, world: &str, wat: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_path(kit::WIT).unwrap();
+    let (package, _) = resolve.push_path(wit).unwrap();
     let wat = wat.replace("@0.1.0", &contract(&resolve, package));
-    let world = resolve.select_world(&[package], Some("tracker")).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = wat::parse_str(&wat).unwrap_or_else(|e| panic!("{e}\n{wat}"));
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     let encoder = ComponentEncoder::default().validate(true).module(&module).unwrap();
@@ -183,6 +187,37 @@ fn a_wasip1_program_with_sockets_gets_none() {
             assert!(!info.imports.iter().any(|i| i.contains("sockets")), "{:?}", info.imports);
             assert_ne!(Told::after_frame(&mut started(&bytes, "cam-1"), 0).u32(0), 0, "an error");
         }
+    }
+}
+
+/// What comes out of three guests when some faces come and go.
+fn messages([tracker, scorer, formatter]: [Vec<u8>; 3]) -> Vec<Vec<u8>> {
+    let mut rig = kit::rig(kit::config(), Some(tracker), Some(scorer), Some(formatter));
+    let frames = (0..40).flat_map(|n| rig.guests.process(&frame(n), &kit::detections((n % 7) as usize), None).messages);
+    let mut messages: Vec<_> = frames.collect();
+    messages.extend(rig.guests.flush().messages);
+    assert!(rig.metrics.all_drops().is_empty(), "{:?}", rig.metrics.all_drops());
+    messages.into_iter().map(|m| m.payload.to_vec()).collect()
+}
+
+#[test]
+fn every_world_of_every_version_gets_wasi_beside_the_contract() {
+    let worlds =
+        [("tracker", kit::tracker_wat(&[])), ("scorer", kit::scorer_wat(&[])), ("formatter", kit::formatter_wat(&[]))];
+    let clock = r#"(import "wasi_snapshot_preview1" "clock_time_get" (func (param i32 i64 i32) (result i32)))"#;
+    for wit in [kit::WIT_0_1_0, kit::WIT] {
+        let plain = worlds.each_ref().map(|(world, wat)| kit::component_against(wit, world, wat));
+        let with_wasi = worlds.each_ref().map(|(world, wat)| {
+            let bytes = from_preview1_against(wit, world, &wat.replacen("(module", &format!("(module {clock}"), 1));
+            let imports = inspect(&bytes, 1 << 20).unwrap().imports;
+            assert!(imports.iter().any(|i| i.starts_with("wasi:clocks/")), "{imports:?}");
+            bytes
+        });
+        // The kit's scorer asks for pictures and the formatter is handed them: functions and resources of the contract
+        // are the host's, not stubs.
+        let expected = messages(plain);
+        assert!(expected.len() > 20, "{}", expected.len());
+        assert_eq!(messages(with_wasi), expected, "{wit}");
     }
 }
 

@@ -1,5 +1,4 @@
-//! A scorer of one's own: of each track it keeps the picture in which the face looks straight into the camera and stands
-//! still, and gives it up when the track ends.
+//! A scorer of one's own: of each track the picture in which the face looks into the camera and stands still.
 
 use facestream_guest::prelude::*;
 
@@ -9,7 +8,6 @@ pub struct Config {
     /// Faces that look further away are not kept: 1 is straight into the camera, 0 a profile.
     min_frontality: f32,
 }
-
 impl Settings for Config {}
 
 pub struct SteadyShot(Config, HeldShots);
@@ -31,8 +29,7 @@ impl Scorer for SteadyShot {
         tracks: &[Track],
         ended: &[u64],
     ) -> Result<Vec<Shot>, GuestError> {
-        // A call has a deadline: of a crowd that comes all at once, the rest is taken in the next frames.
-        let mut room = 64;
+        let mut room = 64; // A call has a deadline: the rest of a crowd is taken in the next frames.
         for track in tracks.iter().filter(|t| t.is_confirmed()) {
             let Some(face) = track.seen_in(detections) else { continue };
             let frontality = face.landmarks.map_or(0.0, |points| points.frontality());
@@ -52,7 +49,6 @@ impl Scorer for SteadyShot {
         Ok(self.1.end(ended))
     }
 
-    /// What is flushed when the camera stops, and travels over a swap.
     fn held(&mut self) -> Option<&mut HeldShots> {
         Some(&mut self.1)
     }

@@ -15,7 +15,7 @@ pub struct BuildArgs {
     /// The guest's folder
     #[arg(default_value = ".", value_name = "DIR")]
     pub dir: PathBuf,
-    /// Leave out function names and line numbers, which only people read: several times smaller, same code
+    /// Rust: leave out function names and line numbers, which only people read: several times smaller, same code
     #[arg(long)]
     pub release: bool,
     /// Where the component goes; default: NAME.wasm in the guest's folder

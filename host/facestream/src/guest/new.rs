@@ -47,9 +47,9 @@ pub enum World {
 pub enum Lang {
     /// With the SDK
     Rust,
-    /// Not offered yet
+    /// By componentize-py; no trackers
     Python,
-    /// Not offered yet
+    /// JavaScript, by componentize-js; no trackers
     Js,
 }
 
@@ -69,15 +69,10 @@ impl World {
 /// When the name is not one, the folder is there already, or a file cannot be written.
 pub fn run(args: &NewArgs) -> anyhow::Result<ExitCode> {
     check_name(&args.name)?;
-    ensure!(
-        args.lang == Lang::Rust,
-        "there is no template for Python or JavaScript yet: use `--lang rust`. Any tool that makes a component of the \
-         world `{}` in wit/ will do; `facestream guest test` says whether the host takes it",
-        args.world.as_str()
-    );
+    ensure!(args.sdk.is_none() || args.lang == Lang::Rust, "--sdk is for guests in Rust; other languages have no SDK");
     let sdk = args.sdk.as_deref().map(checked_sdk).transpose()?;
     let dir = args.path.join(&args.name);
-    let files = templates::files(&args.name, args.world, sdk.as_deref())?;
+    let files = templates::files(&args.name, args.world, args.lang, sdk.as_deref())?;
     // `create_dir` fails where something is, so that nothing is ever written over.
     std::fs::create_dir_all(&args.path).with_context(|| format!("cannot make {}", args.path.display()))?;
     if let Err(e) = std::fs::create_dir(&dir) {
@@ -92,7 +87,7 @@ pub fn run(args: &NewArgs) -> anyhow::Result<ExitCode> {
     let world = args.world.as_str();
     println!("{}: a {world}, {} files. Next:\n", dir.display(), files.len());
     println!("    cd {}", dir.display());
-    for line in templates::next(&args.name) {
+    for line in templates::next(&args.name, args.lang) {
         println!("    {line}");
     }
     println!("\nREADME.md there has the rest: how to try it on a video, and how to put it on a running camera.");
@@ -227,28 +222,38 @@ mod tests {
     #[test]
     fn every_template_is_filled_in() {
         let dir = tempfile::tempdir().unwrap();
-        for world in [World::Tracker, World::Scorer, World::Formatter] {
-            let name = format!("guest-{}", world.as_str());
-            new(dir.path(), &name, world, Lang::Rust).unwrap();
-            let folder = dir.path().join(&name);
-            let project = facestream_guest_build::Project::read(&folder).unwrap();
-            assert_eq!(project.name, name);
-            for file in ["README.md", ".gitignore", "wit/stages.wit", "wit/types.wit", "wit/pixels.wit"] {
-                assert!(folder.join(file).is_file(), "{name}: {file}");
-            }
-            for file in templates::files(&name, world, None).unwrap() {
-                let ours = !file.path.starts_with("sdk/");
-                assert!(!ours || !file.text.contains("{{"), "{name}: {} has a gap left", file.path);
+        for (lang, own) in [(Lang::Rust, "src/lib.rs"), (Lang::Python, "app.py"), (Lang::Js, "guest.js")] {
+            for world in [World::Tracker, World::Scorer, World::Formatter] {
+                if lang != Lang::Rust && world == World::Tracker {
+                    let error = new(dir.path(), "slow", world, lang).unwrap_err();
+                    assert!(error.to_string().contains("--lang rust") && !dir.path().join("slow").exists(), "{error}");
+                    continue;
+                }
+                let name = format!("{}-guest-{}", own.as_bytes()[0] as char, world.as_str());
+                new(dir.path(), &name, world, lang).unwrap();
+                let folder = dir.path().join(&name);
+                let project = facestream_guest_build::Project::read(&folder).unwrap();
+                assert_eq!(project.name, name);
+                let said = project.world.map(|w| w.to_string());
+                assert_eq!(said.as_deref(), (lang != Lang::Rust).then(|| world.as_str()), "{name}");
+                for file in [own, "README.md", ".gitignore", "wit/stages.wit", "wit/types.wit", "wit/pixels.wit"] {
+                    assert!(folder.join(file).is_file(), "{name}: {file}");
+                }
+                for file in templates::files(&name, world, lang, None).unwrap() {
+                    let ours = !file.path.starts_with("sdk/");
+                    assert!(!ours || !file.text.contains("{{"), "{name}: {} has a gap left", file.path);
+                }
             }
         }
     }
 
     #[test]
-    fn a_language_without_a_template_is_refused_and_nothing_is_made() {
+    fn an_sdk_is_for_rust_alone() {
         let dir = tempfile::tempdir().unwrap();
         for lang in [Lang::Python, Lang::Js] {
-            let error = new(dir.path(), "porch", World::Scorer, lang).unwrap_err();
-            assert!(error.to_string().contains("--lang rust"), "{error}");
+            let (name, path, sdk) = ("porch".to_owned(), dir.path().to_owned(), Some(dir.path().to_owned()));
+            let error = run(&NewArgs { name, world: World::Scorer, lang, path, sdk }).unwrap_err();
+            assert!(error.to_string().contains("--sdk is for guests in Rust"), "{error}");
         }
         assert!(!dir.path().join("porch").exists());
     }

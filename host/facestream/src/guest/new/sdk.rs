@@ -27,8 +27,27 @@ pub(super) fn sources() -> anyhow::Result<Vec<File>> {
     let mut files = texts(&SOURCES, "sdk/facestream-guest/src");
     let text = |path: &str, text: String| File { path: path.to_owned(), text };
     files.push(text("sdk/facestream-guest/Cargo.toml", manifest()?));
-    files.push(text("sdk/README.md", GUIDE.to_owned()));
+    files.push(text("sdk/README.md", unlinked(GUIDE)));
     Ok(files)
+}
+
+/// A text in Markdown whose links to files of the repository, which is not there, are their words alone.
+fn unlinked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("](") {
+        let (before, link) = (&rest[..at], &rest[at + 2..]);
+        let (Some(open), Some(close)) = (before.rfind('['), link.find(')')) else { break };
+        let target = &link[..close];
+        if target.starts_with("http") || target.starts_with('#') {
+            out.push_str(&rest[..at + 2 + close + 1]);
+        } else {
+            out.push_str(&before[..open]);
+            out.push_str(&before[open + 1..]);
+        }
+        rest = &link[close + 1..];
+    }
+    out + rest
 }
 
 fn texts(dir: &Dir<'_>, to: &str) -> Vec<File> {
@@ -93,6 +112,14 @@ mod tests {
         assert_eq!(sdk["package"]["name"].as_str(), Some("facestream-guest"));
         assert!(sdk["dependencies"]["wit-bindgen"]["features"].as_array().is_some_and(|f| f.len() > 1), "{text}");
         assert!(sdk["features"]["fake-host"].is_array());
+    }
+
+    #[test]
+    fn the_guide_has_no_link_to_what_is_not_there() {
+        let linked = "See [this](../examples/x/README.md), [that](https://example.org/a) and [below](#below).";
+        assert_eq!(unlinked(linked), "See this, [that](https://example.org/a) and [below](#below).");
+        let guide = unlinked(GUIDE);
+        assert!(guide.len() > 1000 && !guide.contains("](.."), "{guide}");
     }
 
     #[test]
