@@ -203,7 +203,7 @@ impl State {
             height: picture.height(),
         };
         self.sequence += 1;
-        Frame { info, picture: picture }
+        Frame { info, picture }
     }
 }
 

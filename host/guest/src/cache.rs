@@ -148,7 +148,7 @@ impl CompiledCache {
             let (path, meta) = (entry.path(), entry.metadata().ok()?);
             let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours);
             let used = meta.modified().unwrap_or(UNIX_EPOCH);
-            (meta.is_file() && ours).then(|| Kept { path, bytes: meta.len(), used })
+            (meta.is_file() && ours).then_some(Kept { path, bytes: meta.len(), used })
         };
         entries(&self.root).flat_map(|engine| entries(&engine.path())).filter_map(kept).collect()
     }

@@ -190,6 +190,6 @@ impl Inner {
     }
 
     fn on_gpu(&self, error: facestream_gpu::GpuError) -> InferError {
-        InferError::Gpu { model: self.info.name.clone(), error }
+        InferError::Gpu { model: self.info.name.clone(), error: Box::new(error) }
     }
 }

@@ -68,7 +68,7 @@ fn note_of(path: &Path) -> PathBuf {
 /// When there is no note, or it is not as described above.
 pub(crate) fn read(path: &Path, engine: &[u8]) -> Result<EngineFile, InferError> {
     let note = note_of(path);
-    let failed = |reason: String| InferError::EngineNote { engine: path.to_owned(), note: note.clone(), reason };
+    let failed = |reason: String| InferError::EngineNote { engine: path.to_owned(), reason };
     let text = std::fs::read_to_string(&note).map_err(|e| failed(e.to_string()))?;
     let told: Note = toml::from_str(&text).map_err(|e| failed(e.to_string()))?;
     if !(1..=256).contains(&told.max_batch) {

@@ -45,16 +45,14 @@ pub enum InferError {
     },
     /// A TensorRT engine without a word on its tensors.
     #[error(
-        "{} cannot be used without {}, which names its tensors: {reason}. It looks like: \
+        "{0} cannot be used without {0}.toml, which names its tensors: {reason}. It looks like: \
          inputs = [{{ name = \"images\", shape = [-1, 3, 640, 640] }}] / \
-         outputs = [{{ name = \"output0\", shape = [-1, 5, 8400] }}] / max_batch = 32", engine.display(), note.display()
+         outputs = [{{ name = \"output0\", shape = [-1, 5, 8400] }}] / max_batch = 32", engine.display()
     )]
     EngineNote {
         /// The engine.
         engine: PathBuf,
-        /// The file that is missing or wrong.
-        note: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file beside it.
         reason: String,
     },
     /// A model that only a GPU runs, where none can be used.
@@ -71,7 +69,7 @@ pub enum InferError {
         /// Name of the model.
         model: String,
         /// What it said.
-        error: facestream_gpu::GpuError,
+        error: Box<facestream_gpu::GpuError>,
     },
     /// A valid model, but of no family that is understood.
     #[error("{model} fits no known model family. Found: {found}. Expected one of: {expected}")]

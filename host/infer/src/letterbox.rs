@@ -64,9 +64,11 @@ fn row_taps(geometry: &Geometry) -> Vec<(u32, u32, u16)> {
         .collect()
 }
 
-/// Columns and rows of a geometry, for a device that does the same.
-pub(crate) fn taps_of(geometry: &Geometry) -> (Vec<(u32, u32, f32)>, Vec<(u32, u32, u16)>) {
-    (taps(geometry.source.0, geometry.inner.0).collect(), row_taps(geometry))
+/// Columns of a geometry, then its rows, for a device that does the same.
+pub(crate) fn taps_of(geometry: &Geometry) -> Vec<facestream_gpu::Tap> {
+    let tap = |(first, second, weight)| facestream_gpu::Tap { first, second, weight };
+    let rows = row_taps(geometry).into_iter().map(|(first, second, weight)| (first, second, f32::from(weight)));
+    taps(geometry.source.0, geometry.inner.0).chain(rows).map(tap).collect()
 }
 
 /// The colour conversion, for a device that does the same.

@@ -3,7 +3,6 @@
 //! Owns the translation of their errors, their metrics, and that the audit log says how each one ended.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use facestream_api::control::{Answer, ControlError, FieldProblem, MetricFamily, MetricKind, MetricSample};
 use facestream_api::{AuditEntry, Rollouts};
@@ -31,10 +30,9 @@ fn rollout_error(error: RolloutFailure) -> ControlError {
 }
 
 /// How a rollout ended, for the audit log.
-fn ended(status: &RolloutStatus) -> AuditEntry {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+fn ended(status: &RolloutStatus, at_unix_ms: u64) -> AuditEntry {
     AuditEntry {
-        at_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        at_unix_ms,
         who: status.who.clone(),
         peer: None,
         action: "rollout-end".to_owned(),
@@ -50,8 +48,9 @@ fn ended(status: &RolloutStatus) -> AuditEntry {
 impl Rollouts for Host {
     fn start_rollout(&self, request: RolloutRequest) -> Answer<'_, RolloutStatus> {
         let (supervisor, log) = (Arc::clone(&self.supervisor), Arc::clone(&self.audit));
+        let clock = Arc::clone(&self.supervisor.parts().shared.clock);
         let at_end = move |status: RolloutStatus| {
-            let entry = ended(&status);
+            let entry = ended(&status, clock.wall_ns() / 1_000_000);
             if let Err(error) = log.append(&entry) {
                 tracing::error!(%error, ?entry, "The audit log cannot be written.");
             }

@@ -209,10 +209,10 @@ fn scatter(cells: &Cells, group: &Group, row: &[f32], dense: &mut [Vec<f32>], in
     let (cell, mut values) = (row[0] as usize, &row[1..]);
     for (&output, map) in cells.outputs.iter().zip(&group.maps) {
         let channels = map.channels as usize;
-        for channel in 0..channels {
+        for (channel, value) in values[..channels].iter().enumerate() {
             let at = channel * map.channel_stride as usize + cell * map.cell_stride as usize;
             if let Some(place) = dense[output].get_mut(at) {
-                *place = instead.unwrap_or(values[channel]);
+                *place = instead.unwrap_or(*value);
             }
         }
         values = &values[channels..];

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use facestream_gpu::{Buffer, DevicePicture, GpuError, Placement, Stream, Tap, Target};
+use facestream_gpu::{Buffer, DevicePicture, GpuError, Placement, Stream, Target};
 
 use crate::family::{Channels, InputSpec};
 use crate::geometry::Geometry;
@@ -80,12 +80,7 @@ impl DeviceLetterbox {
         if let Some((_, table)) = self.tables.iter().find(|(g, _)| g == geometry) {
             return Ok(Arc::clone(table));
         }
-        let (columns, rows) = letterbox::taps_of(geometry);
-        let taps: Vec<Tap> = columns
-            .into_iter()
-            .chain(rows.into_iter().map(|(first, second, weight)| (first, second, f32::from(weight))))
-            .map(|(first, second, weight)| Tap { first, second, weight })
-            .collect();
+        let taps = letterbox::taps_of(geometry);
         let table = Arc::new(Buffer::new(stream.gpu(), size_of_val(taps.as_slice()))?);
         stream.upload(&taps, &table, 0)?;
         stream.synchronize()?;
