@@ -97,6 +97,7 @@ fn each_heavy_library_has_one_crate_that_knows_it() {
     assert_eq!(users_of(&tested, "wasmtime"), ["host/guest"]);
     assert_eq!(users_of(&tested, "ffmpeg"), ["host/decode"]);
     assert_eq!(users_of(&tested, "ort"), ["host/infer"]);
+    assert_eq!(users_of(&tested, "cudarc"), ["host/gpu"]);
     let dependencies = dependencies(BUILT);
     assert_eq!(users_of(&dependencies, "retina"), ["host/ingest"]);
     assert_eq!(users_of(&dependencies, "rusqlite"), ["host/pipeline"]);
@@ -115,13 +116,15 @@ fn each_heavy_library_has_one_crate_that_knows_it() {
             "host/xtask" => only(&["guest-build"]),
             "host/pixels" => only(&["core"]),
             "host/motion" => only(&["core", "pixels"]),
-            "host/sink" | "host/api" | "host/infer" => only(&["core"]),
+            "host/gpu" => only(&["core", "pixels"]),
+            "host/sink" | "host/api" => only(&["core"]),
+            "host/infer" => only(&["core", "gpu"]),
             "host/ingest" => only(&["core"]),
-            "host/decode" => only(&["core", "pixels"]),
+            "host/decode" => only(&["core", "gpu", "pixels"]),
             "host/guest" => only(&["core", "pixels"]),
             "host/kit" => only(&["core", "guest-host", "pixels"]),
             "host/sim" => only(&["core", "decode"]),
-            "host/pipeline" => only(&["core", "decode", "guest-host", "infer", "ingest", "motion", "pixels"]),
+            "host/pipeline" => only(&["core", "decode", "gpu", "guest-host", "infer", "ingest", "motion", "pixels"]),
             _ => {}
         }
     }
