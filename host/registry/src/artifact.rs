@@ -165,12 +165,12 @@ mod tests {
         assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
         assert_eq!(manifest["config"]["digest"], digest(&built.config));
         assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
-        assert_eq!(manifest["layers"][0]["size"], 15);
+        assert_eq!(manifest["layers"][0]["size"], 14);
         let config: Value = serde_json::from_slice(&built.config).unwrap();
         assert_eq!((&config["os"], &config["layerDigests"][0]), (&json!("wasip2"), &manifest["layers"][0]["digest"]));
         assert_eq!(config["component"]["exports"][0], "facestream:analytics/scoring@0.1.1");
         let found = Found::read(&built.manifest).unwrap();
-        assert_eq!(found.bytes, 15);
+        assert_eq!(found.bytes, 14);
         let pulled = found.with(package().component);
         assert_eq!((pulled.name.as_deref(), pulled.version.as_deref()), (Some("mine"), Some("1.0.0")));
         assert_eq!((pulled.digest, pulled.signature), (digest(b"\0asm component"), None));

@@ -48,6 +48,7 @@ pub const ROUTES: [(&str, &str, Option<Role>); 39] = [
     ("POST", "/api/v1/rollouts/{id}/stop", Some(Role::Operator)),
     ("GET", "/api/v1/guests", Some(Role::Viewer)),
     ("POST", "/api/v1/guests", Some(Role::GuestAdmin)),
+    ("POST", "/api/v1/guests/pull", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/guests/{reference}", Some(Role::Viewer)),
     ("DELETE", "/api/v1/guests/{reference}", Some(Role::GuestAdmin)),
     ("GET", "/api/v1/audit", Some(Role::GuestAdmin)),

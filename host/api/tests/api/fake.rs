@@ -326,7 +326,8 @@ impl Control for FakeControl {
                     signature: None,
                     component: Bytes::from_static(b"\0asm pulled"),
                 }),
-                _ => Err(ControlError::RegistryNotAllowed(format!("no registry {host}"))),
+                // Not repeated, as the host does not either: it may hold a password.
+                _ => Err(ControlError::RegistryNotAllowed("no registry of this host's".into())),
             }
         }
         .boxed()
