@@ -366,7 +366,7 @@ impl Control for FakeControl {
             default: true,
             loaded: true,
             provider: Some("cpu".into()),
-            notes: Vec::new(),
+            notes: vec!["openvino: this processor has no amx_bf16".into()],
             problem: None,
         }]
     }

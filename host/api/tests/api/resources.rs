@@ -253,7 +253,7 @@ async fn models_and_sinks_are_listed() {
     let api = Api::new();
     assert_eq!(
         api.get("/api/v1/models").await.text(),
-        r#"{"models":[{"name":"yunet","family":"yunet","default":true,"loaded":true,"provider":"cpu","notes":[],"problem":null}]}"#
+        r#"{"models":[{"name":"yunet","family":"yunet","default":true,"loaded":true,"provider":"cpu","notes":["openvino: this processor has no amx_bf16"],"problem":null}]}"#
     );
     assert_eq!(
         api.get("/api/v1/sinks").await.text(),
