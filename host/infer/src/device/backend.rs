@@ -14,6 +14,7 @@ use super::candidates::{Candidates, Output};
 use super::letterbox::DeviceLetterbox;
 use super::session::DeviceSession;
 use crate::backend::Backend;
+use crate::config::Provider;
 use crate::error::InferError;
 use crate::geometry::Geometry;
 use crate::letterbox::Letterbox;
@@ -151,9 +152,13 @@ impl DeviceBackend {
     fn finish(&mut self, geometries: &[Geometry]) -> Result<Vec<Vec<Detection>>, InferError> {
         let Self { model, session, input, outputs, candidates, .. } = self;
         let batch = geometries.len();
-        // A model with a fixed batch runs all of it; what lies in the other slots is not read.
-        let run =
-            if model.config.cuda_graphs { Some(model.max_batch) } else { model.spec.fixed_batch }.unwrap_or(batch);
+        // A model with a fixed batch runs all of it; what lies in the other slots is not read. ONNX Runtime's CUDA kernels
+        // are chosen anew for every batch size, seconds each (measured: 100 cameras got nowhere), so there are few.
+        let run = match model.info.provider {
+            _ if model.config.cuda_graphs => model.max_batch,
+            Provider::Cuda => model.spec.fixed_batch.unwrap_or_else(|| batch.next_power_of_two().min(model.max_batch)),
+            _ => model.spec.fixed_batch.unwrap_or(batch),
+        };
         let (width, height) = (i64::from(model.size.0), i64::from(model.size.1));
         let name = model.description.inputs.first().map_or("", |i| i.name.as_str());
         session.bind(true, name, input, &[run as i64, 3, height, width]).map_err(|e| model.wrong(e))?;
