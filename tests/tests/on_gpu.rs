@@ -401,3 +401,21 @@ fn two_hundred_starts_leave_nothing_in_device_memory() {
     println!("device memory: {after_some} MiB after 20 starts, {end} MiB after 200");
     assert!(end <= after_some + 16, "{after_some} MiB after 20 starts, {end} after 200");
 }
+
+#[test]
+fn what_does_not_fit_or_was_built_elsewhere_is_told_with_the_remedy() {
+    let gpu = gpu_or_skip!();
+    let error = Buffer::new(&gpu, 1 << 50).unwrap_err().to_string();
+    assert!(error.contains("out of memory") && error.contains("fewer cameras"), "{error}");
+    assert!(Buffer::new(&gpu, 1 << 20).is_ok(), "and the GPU goes on");
+
+    let dir = tempfile::tempdir().unwrap();
+    let engine = dir.path().join("face.engine");
+    std::fs::write(&engine, noise(100_000, 5)).unwrap();
+    let tensors = "inputs = [{ name = \"x\", shape = [-1, 3, 640, 640] }]\n\
+                   outputs = [{ name = \"y\", shape = [-1, 5, 8400] }]\nmax_batch = 8";
+    std::fs::write(dir.path().join("face.engine.toml"), tensors).unwrap();
+    let error = facestream_infer::load(&engine, &config(), Some(&gpu)).err().unwrap().to_string();
+    println!("{error}");
+    assert!(error.contains("tensorrt on cuda:0") && error.contains("build it again"), "{error}");
+}

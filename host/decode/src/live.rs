@@ -1,4 +1,4 @@
-//! Live decoding.
+//! Live decoding of one camera, on the processor or on a GPU.
 //!
 //! Owns sessions, frame numbers, times through reordering, what is dropped and counted, rebuilding a decoder that has
 //! lost its way, and leaving a GPU for the processor. The bitstream is `engine`'s business.
