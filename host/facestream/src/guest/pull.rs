@@ -15,7 +15,7 @@ use super::registry::{RegistryArgs, timeouts, wait};
 /// `facestream guest pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// The artifact: oci://HOST[:PORT]/REPOSITORY@sha256:…
+    /// The artifact: oci://HOST:PORT/REPOSITORY@sha256:…
     pub reference: String,
     /// Where the component goes; default: the last part of the repository with .wasm, which may not be there yet
     #[arg(long, value_name = "FILE")]

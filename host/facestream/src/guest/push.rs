@@ -46,7 +46,7 @@ pub struct PushArgs {
     /// Signature (`facestream guest sign`)
     #[arg(long, value_name = "FILE.sig")]
     pub sig: Option<PathBuf>,
-    /// Push to an OCI registry instead of a host: oci://HOST[:PORT]/REPOSITORY[:TAG]; prints the digest to pull it by
+    /// Push to an OCI registry instead of a host: oci://HOST:PORT/REPOSITORY:TAG; prints the digest to pull it by
     #[arg(long, value_name = "REFERENCE")]
     pub oci: Option<String>,
     /// How the registry is reached.
