@@ -21,7 +21,7 @@ pub struct InferConfig {
     /// Threads inside one session. 1 is the fastest in sum (measured: two sessions of one thread 467 frames/s, one
     /// session of two 374); more shortens the time of a single frame.
     pub threads_per_session: usize,
-    /// Frames of different cameras in one run; 0: 1 on processors, where batching does not pay, and 32 on GPUs.
+    /// Frames of different cameras in one run; 0: 1 on processors, where batching does not pay, and 32 on GPUs (16 with `cuda`).
     pub max_batch: usize,
     /// How long a frame waits for others to fill its batch, milliseconds. Without meaning while `max_batch` is 1; while
     /// it is 0, nothing waits: a session that is idle takes what is there, so that batches grow with the load.
@@ -158,6 +158,10 @@ impl Provider {
 
 /// Pictures in one run on a GPU: larger batches gain little (YOLOv12n on an H200: 4,893 images a second at 16, 5,732 at 32).
 pub(crate) const GPU_BATCH: usize = 32;
+
+/// The same for ONNX Runtime's own CUDA kernels, which run every batch at this size whatever is in it: a smaller one wastes
+/// less where few cameras are, and gives away a tenth where many are (YuNet on an H100: 4,821 images a second, 5,461 at 32).
+pub(crate) const CUDA_BATCH: usize = 16;
 
 /// A side longer than this is a slip of the keyboard: one input tensor would exceed 800 MB.
 const MAX_SIDE: u32 = 8192;

@@ -16,7 +16,7 @@ use facestream_core::Frame;
 use facestream_gpu::Gpu;
 
 use crate::backend::{Backend, Detector};
-use crate::config::{GPU_BATCH, InferConfig, InputSize, Provider};
+use crate::config::{CUDA_BATCH, GPU_BATCH, InferConfig, InputSize, Provider};
 use crate::error::InferError;
 use crate::family::{Family, InputSpec};
 use crate::geometry::input_for;
@@ -90,7 +90,11 @@ impl DeviceModel {
             size @ InputSize::Auto { .. } => input_for((16, 9), size),
             size @ InputSize::Fixed { .. } => input_for((1, 1), size),
         });
-        let wanted = if config.max_batch == 0 { GPU_BATCH } else { config.max_batch };
+        let wanted = match (config.max_batch, provider) {
+            (0, Provider::Cuda) => CUDA_BATCH,
+            (0, _) => GPU_BATCH,
+            (wanted, _) => wanted,
+        };
         let most = max_batch.or(spec.fixed_batch).unwrap_or(usize::MAX);
         let info = ModelInfo {
             name,

@@ -67,7 +67,8 @@ impl DeviceBackend {
     pub(super) fn warm_up(&mut self) -> Result<f32, InferError> {
         let most = self.model.max_batch;
         // A graph is captured at a session's first run, for that batch alone.
-        let fewer = if self.model.config.cuda_graphs { 0 } else { most };
+        let one_size = self.model.config.cuda_graphs || self.model.info.provider == Provider::Cuda;
+        let fewer = if one_size { 0 } else { most };
         for batch in [1, 2, 4, 8, 16, 24, 32].into_iter().filter(|n| *n < fewer).chain([most]) {
             self.run_alone(batch)?;
         }
@@ -153,10 +154,11 @@ impl DeviceBackend {
         let Self { model, session, input, outputs, candidates, .. } = self;
         let batch = geometries.len();
         // A model with a fixed batch runs all of it; what lies in the other slots is not read. ONNX Runtime's CUDA kernels
-        // are chosen anew for every batch size, seconds each (measured: 100 cameras got nowhere), so there are few.
+        // are set up anew whenever the batch size changes, seconds each time (measured: cameras got nowhere, also with powers
+        // of two), so there is one size.
         let run = match model.info.provider {
             _ if model.config.cuda_graphs => model.max_batch,
-            Provider::Cuda => model.spec.fixed_batch.unwrap_or_else(|| batch.next_power_of_two().min(model.max_batch)),
+            Provider::Cuda => model.spec.fixed_batch.unwrap_or(model.max_batch),
             _ => model.spec.fixed_batch.unwrap_or(batch),
         };
         let (width, height) = (i64::from(model.size.0), i64::from(model.size.1));
