@@ -365,14 +365,7 @@ impl OnnxBackend {
                 .map_err(|e| wrong(format!("the output {name} holds no 32-bit floats: {}", e.message())))?;
             views.push(TensorView { shape, data });
         }
-        let thinning = model.family.thinning();
-        let selection = Selection {
-            nms_iou: thinning.nms_iou.map(|default| model.config.nms_iou.unwrap_or(default)),
-            whole_pixels: thinning.whole_pixels,
-            clip: thinning.clip,
-            classes: model.config.class_filter.as_deref(),
-            max: model.config.max_detections,
-        };
+        let selection = Selection::of(model.family.thinning(), &model.config);
         geometries
             .iter()
             .enumerate()

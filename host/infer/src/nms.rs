@@ -6,6 +6,8 @@ use std::cmp::Ordering;
 
 use facestream_core::{Detection, Landmarks, Point, Rect};
 
+use crate::config::InferConfig;
+use crate::family::Thinning;
 use crate::geometry::Geometry;
 
 /// More candidates than this are cut (the weakest first) before boxes are compared: bounds the time a model that sees
@@ -39,6 +41,19 @@ pub(crate) struct Selection<'a> {
     pub(crate) classes: Option<&'a [u32]>,
     /// At most so many.
     pub(crate) max: usize,
+}
+
+impl<'a> Selection<'a> {
+    /// As a family thins out, with what the configuration says otherwise.
+    pub(crate) fn of(thinning: Thinning, config: &'a InferConfig) -> Self {
+        Self {
+            nms_iou: thinning.nms_iou.map(|default| config.nms_iou.unwrap_or(default)),
+            whole_pixels: thinning.whole_pixels,
+            clip: thinning.clip,
+            classes: config.class_filter.as_deref(),
+            max: config.max_detections,
+        }
+    }
 }
 
 /// Score descending, then top to bottom, left to right, then class: a total order, so equal input gives equal output.

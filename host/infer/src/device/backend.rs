@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use facestream_core::{Detection, Frame};
+use facestream_core::{Detection, Frame, Rect};
 use facestream_gpu::{Buffer, DevicePicture, Pinned};
 
 use super::Inner;
@@ -126,12 +126,8 @@ impl DeviceBackend {
         slot: usize,
         staged: usize,
     ) -> Result<(), InferError> {
-        let whole = facestream_core::Rect {
-            x: 0.0,
-            y: 0.0,
-            width: frame.picture.width() as f32,
-            height: frame.picture.height() as f32,
-        };
+        let (width, height) = (frame.picture.width() as f32, frame.picture.height() as f32);
+        let whole = Rect::from_corners(0.0, 0.0, width, height);
         // A picture of another GPU comes through host memory.
         let copy = match frame.picture.planes() {
             Some(_) => Arc::clone(&frame.picture),
@@ -172,14 +168,7 @@ impl DeviceBackend {
         let threshold = model.config.score_threshold;
         let stream = session.stream();
         candidates.start(stream, batch, threshold).map_err(|e| model.on_gpu(e))?;
-        let thinning = model.family.thinning();
-        let selection = Selection {
-            nms_iou: thinning.nms_iou.map(|default| model.config.nms_iou.unwrap_or(default)),
-            whole_pixels: thinning.whole_pixels,
-            clip: thinning.clip,
-            classes: model.config.class_filter.as_deref(),
-            max: model.config.max_detections,
-        };
+        let selection = Selection::of(model.family.thinning(), &model.config);
         let mut found: Vec<Result<Vec<Detection>, String>> = Vec::with_capacity(batch);
         candidates
             .read(stream, outputs, batch, |item, views| {
@@ -195,8 +184,12 @@ impl Backend for DeviceBackend {
     fn infer(&mut self, frames: &[Frame]) -> Result<Vec<Vec<Detection>>, InferError> {
         let mut out = Vec::with_capacity(frames.len());
         for frames in frames.chunks(self.model.max_batch) {
-            let geometries = self.lay(frames)?;
-            let found = self.finish(&geometries)?;
+            let found = self.lay(frames).and_then(|geometries| self.finish(&geometries));
+            if found.is_err() {
+                // The pictures go when this returns, and nothing may still be reading them.
+                self.session.stream().synchronize().map_err(|e| self.model.on_gpu(e))?;
+            }
+            let found = found?;
             for (frame, found) in frames.iter().zip(&found) {
                 if let Some(picture) = frame.picture.as_any().downcast_ref::<DevicePicture>() {
                     picture.expect(found.iter().map(|d| d.bbox));
