@@ -150,11 +150,12 @@ impl LiveDecoder {
         );
         report.dropped += self.state.forget_pending(0);
         report.rebuilt = true;
-        self.reopen()
+        self.reopen(self.gpu.clone())
     }
 
-    fn reopen(&mut self) -> Result<(), DecodeError> {
-        (self.engine, self.place) = open_engine(&self.params, &self.config, self.gpu.as_ref())?;
+    /// A new decoder, on this GPU if there is one.
+    fn reopen(&mut self, gpu: Option<Arc<Gpu>>) -> Result<(), DecodeError> {
+        (self.engine, self.place) = open_engine(&self.params, &self.config, gpu.as_ref())?;
         self.needs_sets = true;
         self.errors_in_a_row = 0;
         Ok(())
@@ -171,10 +172,8 @@ impl LiveDecoder {
         report.dropped += self.state.forget_pending(0);
         self.state.pending.extend(in_hand);
         report.rebuilt = true;
-        (self.engine, _) = open_engine(&self.params, &self.config, None)?;
+        self.reopen(None)?;
         self.place = Place::Cpu(Some(error.to_string()));
-        self.needs_sets = true;
-        self.errors_in_a_row = 0;
         Ok(())
     }
 
@@ -260,7 +259,7 @@ impl Decoder for LiveDecoder {
         let report = self.flush(out)?;
         self.params = params.clone();
         // The GPU has another chance: this may be another coding, and what failed may have passed.
-        self.reopen()?;
+        self.reopen(self.gpu.clone())?;
         Ok(report)
     }
 

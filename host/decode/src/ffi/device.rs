@@ -1,7 +1,7 @@
 //! FFmpeg's hardware decoders on a CUDA context and stream of ours.
 //!
 //! Owns the device context and the hook that accepts frames on it. Falls back to nothing by itself: what the device
-//! cannot decode is refused, and `software.rs` decides.
+//! cannot decode is refused, and `live.rs` decides.
 
 use std::sync::Arc;
 

@@ -6,7 +6,8 @@ use facestream_api::control::{MetricFamily, MetricKind, MetricSample};
 use facestream_gpu::Gpu;
 use facestream_pipeline::Gpus;
 
-/// One family a number, one row a GPU. A GPU that does not answer has no rows of memory, and a line in the log.
+/// One family a number, one row a GPU. A GPU that does not answer has no row of free memory, and a
+/// line in the log.
 pub(super) fn metrics(gpus: &Gpus) -> Vec<MetricFamily> {
     let counts = gpus.counts();
     if counts.is_empty() {
@@ -24,8 +25,8 @@ pub(super) fn metrics(gpus: &Gpus) -> Vec<MetricFamily> {
             })
             .collect(),
     };
-    let memory = |gpu: &Arc<Gpu>| match gpu.memory() {
-        Ok(memory) => Some(memory),
+    let free = |gpu: &Arc<Gpu>| match gpu.memory() {
+        Ok(memory) => Some(memory.free as f64),
         Err(error) => {
             tracing::error!(%error, "a GPU does not answer");
             None
@@ -33,8 +34,8 @@ pub(super) fn metrics(gpus: &Gpus) -> Vec<MetricFamily> {
     };
     vec![
         family("cameras", "Cameras placed on the GPU.", &|_, cameras| Some(cameras as f64)),
-        family("memory_bytes", "Device memory of the GPU.", &|gpu, _| Some(memory(gpu)?.total as f64)),
-        family("memory_free_bytes", "Device memory that nobody uses.", &|gpu, _| Some(memory(gpu)?.free as f64)),
+        family("memory_bytes", "Device memory of the GPU.", &|gpu, _| Some(gpu.info().memory as f64)),
+        family("memory_free_bytes", "Device memory that nobody uses.", &|gpu, _| free(gpu)),
         family("picture_bytes", "Device memory of frames on their way.", &|gpu, _| Some(gpu.picture_bytes() as f64)),
     ]
 }
