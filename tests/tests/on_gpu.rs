@@ -147,13 +147,7 @@ fn crops_and_measures_equal_those_from_host_memory() {
         for area in [part, edge, Rect { x: 3.3, y: 1.7, width: w * 0.2, height: h * 0.3 }] {
             let fetched = picture.fetch(area).unwrap().unwrap();
             let window = measured_window(size.0, size.1, area).unwrap();
-            let moved = Rect {
-                x: (window.x - fetched.origin.0) as f32,
-                y: (window.y - fetched.origin.1) as f32,
-                width: window.width as f32,
-                height: window.height as f32,
-            };
-            let found = measure(fetched.picture.planes().unwrap(), moved).unwrap();
+            let found = measure(fetched.picture.planes().unwrap(), window.seen_from(fetched.origin)).unwrap();
             assert_eq!(found, measure(planes, area).unwrap(), "{size:?} {area:?}");
             let expected = crop_planes(planes, area.with_margin(0.2), 90).unwrap();
             let crop = picture.crop(area.with_margin(0.2), 90).unwrap();
@@ -400,6 +394,24 @@ fn two_hundred_starts_leave_nothing_in_device_memory() {
     let end = used();
     println!("device memory: {after_some} MiB after 20 starts, {end} MiB after 200");
     assert!(end <= after_some + 16, "{after_some} MiB after 20 starts, {end} after 200");
+}
+
+/// A guest that looks at ever other places of one frame must not fill the host's memory with them.
+#[test]
+fn what_is_kept_of_a_picture_in_host_memory_is_bounded() {
+    let gpu = gpu_or_skip!();
+    let (stream, size) = (gpu.stream().unwrap(), (1920, 1080));
+    let colour = Colour { full_range: false, matrix: ColorMatrix::Bt709 };
+    let picture = DevicePicture::upload(&noise(bytes_of(size), 9), size.0, size.1, colour, &stream).unwrap();
+    let alone = picture.bytes();
+    for n in 0..100u32 {
+        // Each one a little larger than the one before, so that none holds the next.
+        let side = 400.0 + 4.0 * n as f32;
+        let area = Rect { x: 0.0, y: 0.0, width: 2.0 * side, height: side };
+        assert_eq!(picture.crop(area, 0).unwrap().height(), side as u32);
+    }
+    let kept = picture.bytes() - alone;
+    assert!(kept > 0 && kept <= alone + (1 << 20), "{kept} bytes are kept of a picture of {alone}");
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct DevicePicture {
 struct Parts {
     expected: Vec<Rect>,
     read: Vec<Arc<Part>>,
+    /// Bytes of `read`.
+    kept: usize,
 }
 
 /// How much around a found face comes with it, as a share of its sides: trackers' boxes are not quite detectors', and
@@ -89,11 +91,6 @@ impl fmt::Debug for Part {
 }
 
 impl Part {
-    fn contains(&self, w: &Window) -> bool {
-        let own = &self.window;
-        w.x >= own.x && w.y >= own.y && w.x + w.width <= own.x + own.width && w.y + w.height <= own.y + own.height
-    }
-
     fn view(&self) -> Planes<'_> {
         let (w, h, cw, ch) = extents(self.window.width, self.window.height);
         let bytes = &self.memory.bytes()[self.at..];
@@ -207,7 +204,7 @@ impl DevicePicture {
     /// The window in host memory, as part of what was read back before or is read back now.
     fn part(&self, window: Window) -> Result<Arc<Part>, PictureError> {
         let mut parts = self.parts();
-        if let Some(part) = parts.read.iter().find(|part| part.contains(&window)) {
+        if let Some(part) = parts.read.iter().find(|part| part.window.contains(&window)) {
             return Ok(Arc::clone(part));
         }
         let mut windows = Vec::new();
@@ -221,27 +218,29 @@ impl DevicePicture {
             }
             windows.push(wanted);
         }
-        let inside = |w: &Window| {
-            window.x >= w.x
-                && window.y >= w.y
-                && window.x + window.width <= w.x + w.width
-                && window.y + window.height <= w.y + w.height
-        };
-        if !windows.iter().any(inside) {
+        if !windows.iter().any(|w| w.contains(&window)) {
             windows.push(window);
         }
         let blocks: Vec<Block> = windows.iter().flat_map(|w| self.blocks(w.x, w.y, w.width, w.height)).collect();
         let memory = self.gpu.read_blocks(&blocks).map_err(|e| PictureError::Device(e.to_string()))?;
         let memory = Arc::new(memory);
         let mut at = 0;
-        for window in windows {
-            let (w, h, cw, ch) = extents(window.width, window.height);
-            let part = Part { window, colour: self.colour, memory: Arc::clone(&memory), at };
-            at += w * h + cw * ch;
-            parts.read.push(Arc::new(part));
+        let read: Vec<_> = windows
+            .into_iter()
+            .map(|window| {
+                let part = Part { window, colour: self.colour, memory: Arc::clone(&memory), at };
+                let (w, h, cw, ch) = extents(window.width, window.height);
+                at += w * h + cw * ch;
+                Arc::new(part)
+            })
+            .collect();
+        let found = read.iter().find(|part| part.window.contains(&window)).cloned();
+        // A guest may look at as many places as its budget allows; what is kept for the next look is bounded all the same.
+        if parts.kept + at <= self.bytes + MAX_EXPECTED_BYTES {
+            parts.kept += at;
+            parts.read.extend(read);
         }
-        let found = parts.read.iter().rev().find(|part| part.contains(&window));
-        found.cloned().ok_or_else(|| PictureError::Device("a part that was read back is missing".to_owned()))
+        found.ok_or_else(|| PictureError::Device("a part that was read back is missing".to_owned()))
     }
 
     /// The GPU it lies on.
@@ -303,13 +302,7 @@ impl Picture for DevicePicture {
     fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
         let window = crop_window(self.width, self.height, area)?;
         let part = self.part(window)?;
-        // Windows are whole pixels, so moving them changes nothing that is computed from them.
-        let moved = Rect {
-            x: (window.x - part.window.x) as f32,
-            y: (window.y - part.window.y) as f32,
-            width: window.width as f32,
-            height: window.height as f32,
-        };
+        let moved = window.seen_from((part.window.x, part.window.y));
         Ok(Arc::new(crop_planes(part.view(), moved, max_side)?))
     }
 
@@ -320,7 +313,7 @@ impl Picture for DevicePicture {
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.parts().kept
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 
 use facestream_core::frame::PictureError;
+use facestream_core::geometry::Rect;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x2};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
@@ -24,6 +25,29 @@ pub struct Window {
     pub width: u32,
     /// Rows.
     pub height: u32,
+}
+
+impl Window {
+    /// Whether all samples of another one are its own, too.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        other.x >= self.x
+            && other.y >= self.y
+            && other.x + other.width <= self.x + self.width
+            && other.y + other.height <= self.y + self.height
+    }
+
+    /// The same samples in a picture that begins at `origin` of this one. Whole pixels, so that nothing that is rounded
+    /// depends on where the picture begins.
+    #[must_use]
+    pub fn seen_from(&self, origin: (u32, u32)) -> Rect {
+        Rect {
+            x: self.x.saturating_sub(origin.0) as f32,
+            y: self.y.saturating_sub(origin.1) as f32,
+            width: self.width as f32,
+            height: self.height as f32,
+        }
+    }
 }
 
 /// How the samples of a scaled plane are weighed.

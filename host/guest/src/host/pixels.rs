@@ -189,13 +189,7 @@ fn measure(picture: &Arc<dyn Picture>, area: Rect) -> std::result::Result<Qualit
             };
             let window = facestream_pixels::measured_window(picture.width(), picture.height(), area);
             let window = window.map_err(|e| pixel_error(&e))?;
-            // Whole pixels, so that rounding does not depend on where the part lies.
-            let moved = Rect {
-                x: window.x.saturating_sub(origin.0) as f32,
-                y: window.y.saturating_sub(origin.1) as f32,
-                width: window.width as f32,
-                height: window.height as f32,
-            };
+            let moved = window.seen_from(origin);
             with_planes(&part, |planes| facestream_pixels::measure(planes, moved).map_err(|e| pixel_error(&e)))
         }
     }
