@@ -13,6 +13,7 @@ impl Rect {
 
     /// `[x1, y1, x2, y2]`.
     #[must_use]
+    #[inline]
     pub fn corners(&self) -> [f32; 4] {
         [self.x, self.y, self.x + self.width, self.y + self.height]
     }
@@ -25,14 +26,24 @@ impl Rect {
 
     /// Square pixels; zero when degenerate.
     #[must_use]
+    #[inline]
     pub fn area(&self) -> f32 {
-        self.width.max(0.0) * self.height.max(0.0)
+        // `f32::max` is a call in wasm (its rule for NaN has no instruction); so is `min`.
+        let side = |s: f32| if s > 0.0 { s } else { 0.0 };
+        side(self.width) * side(self.height)
     }
 
     /// Every number finite and the size positive.
     #[must_use]
+    #[inline]
     pub fn is_valid(&self) -> bool {
-        [self.x, self.y, self.width, self.height].iter().all(|v| v.is_finite()) && self.width > 0.0 && self.height > 0.0
+        // All of it rather than one after the other: no branches.
+        self.x.is_finite()
+            & self.y.is_finite()
+            & (self.width > 0.0)
+            & (self.height > 0.0)
+            & (self.width < f32::INFINITY)
+            & (self.height < f32::INFINITY)
     }
 
     /// Intersection over union, in [0, 1].
@@ -43,16 +54,14 @@ impl Rect {
         let (lower, upper) = (|a: f32, b: f32| if a < b { a } else { b }, |a: f32, b: f32| if a > b { a } else { b });
         let w = lower(self.x + self.width, other.x + other.width) - upper(self.x, other.x);
         let h = lower(self.y + self.height, other.y + other.height) - upper(self.y, other.y);
-        if w <= 0.0 || h <= 0.0 {
-            return 0.0;
-        }
-        let inter = w * h;
+        let inter = upper(w, 0.0) * upper(h, 0.0);
         let union = self.area() + other.area() - inter;
         if union > 0.0 { inter / union } else { 0.0 }
     }
 
     /// Widened on each side by `share` of its own size.
     #[must_use]
+    #[inline]
     pub fn with_margin(&self, share: f32) -> Self {
         let (dx, dy) = (self.width * share, self.height * share);
         Self { x: self.x - dx, y: self.y - dy, width: self.width + 2.0 * dx, height: self.height + 2.0 * dy }

@@ -32,6 +32,7 @@ pub struct Assignment {
     touched: Vec<u32>,
     visited_rows: Vec<u32>,
     degree: Vec<u32>,
+    prices_set: bool,
 }
 
 impl Assignment {
@@ -49,6 +50,9 @@ impl Assignment {
                 self.col_of[row as usize] = edges[from].col;
                 self.row_of[edges[from].col as usize] = row;
             } else if to > from {
+                if !self.prices_set {
+                    self.set_prices();
+                }
                 self.augment(row, edges, limit);
             }
         }
@@ -71,10 +75,6 @@ impl Assignment {
     }
 
     fn reset(&mut self, rows: usize, cols: usize, edges: &[Edge]) {
-        fn fill<T: Clone>(v: &mut Vec<T>, n: usize, value: T) {
-            v.clear();
-            v.resize(n, value);
-        }
         fill(&mut self.first, rows + 1, 0);
         fill(&mut self.degree, cols, 0);
         for e in edges {
@@ -86,11 +86,19 @@ impl Assignment {
         }
         fill(&mut self.col_of, rows, NONE);
         fill(&mut self.row_of, cols, NONE);
-        fill(&mut self.u, rows, 0.0);
+        self.prices_set = false;
+    }
+
+    /// What only pairs that compete need.
+    #[cold]
+    fn set_prices(&mut self) {
+        fill(&mut self.u, self.col_of.len(), 0.0);
+        let cols = self.row_of.len();
         fill(&mut self.v, cols, 0.0);
         fill(&mut self.shortest, cols, f64::INFINITY);
         fill(&mut self.came_from, cols, NONE);
         fill(&mut self.done, cols, false);
+        self.prices_set = true;
     }
 
     /// One shortest augmenting path from a free row to a free column or to some row's private one.
@@ -169,6 +177,11 @@ impl Assignment {
             self.done[c as usize] = false;
         }
     }
+}
+
+fn fill<T: Clone>(v: &mut Vec<T>, n: usize, value: T) {
+    v.clear();
+    v.resize(n, value);
 }
 
 #[cfg(test)]

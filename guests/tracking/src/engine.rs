@@ -28,32 +28,10 @@ use facestream_guest::{Affine, Detection, FrameInfo, Point, Rect, Track, TrackPh
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::{Assignment, Edge};
-use crate::kalman::Motion;
-use crate::params::{Params, Report};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Phase {
-    Tentative,
-    Followed,
-    Lost,
-    /// Ends with this frame; never seen outside `advance`.
-    Ended,
-}
-
-/// One live track with its filter.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Live<M> {
-    id: u64,
-    phase: Phase,
-    motion: M,
-    bbox: Rect,
-    confidence: f32,
-    class_id: u32,
-    detection: Option<u32>,
-    first_seen: u64,
-    last_seen: u64,
-    hits: u32,
-}
+use crate::kalman::{Motion, Step};
+use crate::live::{Live, Phase};
+use crate::overlap::{Overlaps, Pair};
+use crate::params::Params;
 
 /// Everything that a swap carries over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,51 +56,17 @@ impl std::error::Error for Unsound {}
 /// Candidates of one stage and scratch memory, kept between frames.
 #[derive(Clone, Debug, Default)]
 struct Scratch {
+    /// Detections that no track has taken, by confidence.
     high: Vec<u32>,
     low: Vec<u32>,
+    /// Tracks without a detection: followed and lost ones, and tentative ones.
+    waiting: Vec<u32>,
+    tentative: Vec<u32>,
+    /// Of one stage.
     rows: Vec<u32>,
     edges: Vec<Edge>,
     solver: Assignment,
-    wide_cols: Vec<Rect>,
-    blocks: Vec<Block>,
-}
-
-/// Boxes that are compared with another at once.
-const LANES: usize = 8;
-
-/// Corners of [`LANES`] boxes, coordinate by coordinate, so that the compiler makes vectors of them.
-///
-/// Nearly all pairs of a frame are apart, and four comparisons say so. Eight at once also pay a wasm engine's check of
-/// the deadline, which every turn of a loop has, once for eight.
-#[derive(Clone, Debug)]
-struct Block {
-    x1: [f32; LANES],
-    y1: [f32; LANES],
-    x2: [f32; LANES],
-    y2: [f32; LANES],
-}
-
-impl Block {
-    /// Of at most [`LANES`] boxes; the rest is filled with what meets nothing.
-    fn of(boxes: &[Rect]) -> Self {
-        let (low, high) = ([f32::NEG_INFINITY; LANES], [f32::INFINITY; LANES]);
-        let mut block = Self { x1: high, y1: high, x2: low, y2: low };
-        for (i, b) in boxes.iter().enumerate() {
-            [block.x1[i], block.y1[i], block.x2[i], block.y2[i]] = b.corners();
-        }
-        block
-    }
-
-    /// A bit for each box that overlaps the one with these corners.
-    #[inline]
-    fn meeting(&self, [x1, y1, x2, y2]: [f32; 4]) -> u32 {
-        let mut meeting = 0;
-        for i in 0..LANES {
-            let meets = (x1 < self.x2[i]) & (self.x1[i] < x2) & (y1 < self.y2[i]) & (self.y1[i] < y2);
-            meeting |= u32::from(meets) << i;
-        }
-        meeting
-    }
+    overlaps: Overlaps,
 }
 
 /// What a stage compares.
@@ -188,53 +132,34 @@ impl<M: Motion> Engine<M> {
         let motion = motion.filter(|m| self.params.camera_motion && same_session && m.is_finite());
         self.predict(elapsed, frame, motion);
 
-        s.high.clear();
-        s.low.clear();
-        for (i, d) in detections.iter().enumerate() {
-            if !d.bbox.is_valid() || !d.confidence.is_finite() {
-                continue;
-            }
-            if d.confidence >= self.params.high {
-                s.high.push(i as u32);
-            } else if d.confidence >= self.params.low {
-                s.low.push(i as u32);
-            }
-        }
-
+        self.sort(&mut s, detections);
         let p = &self.params;
         let (first, second, unconfirmed) = (p.match_cost, p.second_cost, p.unconfirmed_cost);
         let (recovery, margin, weak_return) = (p.recovery_cost, p.recovery_margin, p.weak_return_ns);
         let fused = if p.fuse_score { Cost::Fused } else { Cost::Iou };
 
-        let mut high = std::mem::take(&mut s.high);
-        let mut low = std::mem::take(&mut s.low);
-        self.stage(
-            &mut s,
-            |t| matches!(t.phase, Phase::Followed | Phase::Lost),
-            detections,
-            &mut high,
-            fused,
-            first,
-            now,
-        );
+        let [mut high, mut low, mut waiting] = [&mut s.high, &mut s.low, &mut s.waiting].map(std::mem::take);
+        let tentative = std::mem::take(&mut s.tentative);
+        self.stage(&mut s, &waiting, |_| true, detections, &mut high, fused, first, now);
+        waiting.retain(|&i| self.tracks[i as usize].detection.is_none());
         // Tracks seen in the previous frame choose first among weak detections, then those lost a moment ago; to come back
         // after longer takes a confident one.
-        self.stage(&mut s, |t| t.phase == Phase::Followed, detections, &mut low, Cost::Iou, second, now);
+        self.stage(&mut s, &waiting, |t| t.phase == Phase::Followed, detections, &mut low, Cost::Iou, second, now);
         if weak_return > 0 {
             let recent = |t: &Live<M>| t.phase == Phase::Lost && now.saturating_sub(t.last_seen) <= weak_return;
-            self.stage(&mut s, recent, detections, &mut low, Cost::Iou, second, now);
+            self.stage(&mut s, &waiting, recent, detections, &mut low, Cost::Iou, second, now);
         }
-        self.stage(&mut s, |t| t.phase == Phase::Tentative, detections, &mut high, fused, unconfirmed, now);
-        for t in self.tracks.iter_mut().filter(|t| t.detection.is_none()) {
-            match t.phase {
-                Phase::Followed => t.phase = Phase::Lost,
-                Phase::Tentative => t.phase = Phase::Ended,
-                Phase::Lost | Phase::Ended => {}
+        self.stage(&mut s, &tentative, |_| true, detections, &mut high, fused, unconfirmed, now);
+        for &i in waiting.iter().chain(&tentative) {
+            let t = &mut self.tracks[i as usize];
+            if t.detection.is_none() {
+                t.phase = if t.phase == Phase::Tentative { Phase::Ended } else { Phase::Lost };
             }
         }
         if margin > 0.0 {
             high.retain(|&i| detections[i as usize].confidence >= self.params.new_track);
-            self.stage(&mut s, |t| t.phase == Phase::Lost, detections, &mut high, Cost::Widened(margin), recovery, now);
+            let lost = |t: &Live<M>| t.phase == Phase::Lost;
+            self.stage(&mut s, &waiting, lost, detections, &mut high, Cost::Widened(margin), recovery, now);
         }
         for &i in &high {
             let d = &detections[i as usize];
@@ -242,12 +167,41 @@ impl<M: Motion> Engine<M> {
                 self.start(i, d, now, fresh);
             }
         }
-        self.merge_duplicates();
-        (s.high, s.low) = (high, low);
+        self.merge_duplicates(&waiting);
+        (s.high, s.low, s.waiting, s.tentative) = (high, low, waiting, tentative);
         self.scratch = s;
         self.report()
     }
 
+    /// What there is to be matched: detections by confidence, and tracks.
+    #[inline(never)]
+    fn sort(&self, s: &mut Scratch, detections: &[Detection]) {
+        let Scratch { high, low, waiting, tentative, .. } = s;
+        for list in [&mut *high, low, waiting, tentative] {
+            list.clear();
+        }
+        high.reserve(detections.len());
+        for (i, d) in (0_u32..).zip(detections) {
+            if !d.bbox.is_valid() || !d.confidence.is_finite() {
+                continue;
+            }
+            if d.confidence >= self.params.high {
+                high.push(i);
+            } else if d.confidence >= self.params.low {
+                low.push(i);
+            }
+        }
+        waiting.reserve(self.tracks.len());
+        for (i, t) in (0_u32..).zip(&self.tracks) {
+            match t.phase {
+                Phase::Followed | Phase::Lost => waiting.push(i),
+                Phase::Tentative => tentative.push(i),
+                Phase::Ended => {}
+            }
+        }
+    }
+
+    #[inline(never)]
     fn age(&mut self, now: u64, same_session: bool) {
         let p = &self.params;
         for t in &mut self.tracks {
@@ -264,13 +218,14 @@ impl<M: Motion> Engine<M> {
         }
     }
 
+    #[inline(never)]
     fn predict(&mut self, elapsed_ns: u64, frame: &FrameInfo, motion: Option<&Affine>) {
         // Longer gaps than the buffer have ended every track already.
-        let dt = elapsed_ns.min(self.params.buffer_ns) as f64 * 1e-9 * self.params.reference_fps;
+        let step = Step::of(elapsed_ns.min(self.params.buffer_ns) as f64 * 1e-9 * self.params.reference_fps);
         // Over so long a step a size that was changing would grow or vanish; it is kept, as for lost tracks.
         let long = elapsed_ns >= 500_000_000;
         for t in self.tracks.iter_mut().filter(|t| t.phase != Phase::Ended) {
-            t.motion.predict(dt, long || t.phase == Phase::Lost);
+            t.motion.predict(&step, long || t.phase == Phase::Lost);
             if let Some(m) = motion {
                 t.motion.warp(m);
             }
@@ -286,11 +241,12 @@ impl<M: Motion> Engine<M> {
         }
     }
 
-    /// Matches the tracks that `who` selects and that have no detection yet with `columns`; matched columns leave.
+    /// Matches the tracks of `pool` that have no detection yet and that `who` selects with `columns`; matched columns leave.
     #[allow(clippy::too_many_arguments)]
     fn stage(
         &mut self,
         s: &mut Scratch,
+        pool: &[u32],
         who: impl Fn(&Live<M>) -> bool,
         detections: &[Detection],
         columns: &mut Vec<u32>,
@@ -298,49 +254,55 @@ impl<M: Motion> Engine<M> {
         limit: f32,
         now: u64,
     ) {
-        if columns.is_empty() {
+        if columns.is_empty() || pool.is_empty() {
             return;
         }
+        let free = |i: &&u32| {
+            let t = &self.tracks[**i as usize];
+            t.detection.is_none() && who(t)
+        };
         s.rows.clear();
-        s.rows.extend((0u32..).zip(&self.tracks).filter(|(_, t)| t.detection.is_none() && who(t)).map(|(i, _)| i));
-        if s.rows.is_empty() {
+        s.rows.extend(pool.iter().filter(free));
+        let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
+        s.overlaps.set(
+            s.rows.iter().map(|&i| self.tracks[i as usize].bbox.with_margin(margin)),
+            columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)),
+        );
+        s.overlaps.find();
+        if s.overlaps.pairs.is_empty() {
             return;
         }
-        s.wide_cols.clear();
-        s.blocks.clear();
-        s.edges.clear();
-        let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
-        s.wide_cols.extend(columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)));
-        s.blocks.extend(s.wide_cols.chunks(LANES).map(Block::of));
-        for (row, &track) in (0u32..).zip(&s.rows) {
-            let track = &self.tracks[track as usize];
-            let a = track.bbox.with_margin(margin);
-            let corners = a.corners();
-            for (n, block) in s.blocks.iter().enumerate() {
-                let mut meeting = block.meeting(corners);
-                while meeting != 0 {
-                    let col = n * LANES + meeting.trailing_zeros() as usize;
-                    meeting &= meeting - 1;
-                    let iou = a.iou(&s.wide_cols[col]);
-                    let (detection, col) = (columns[col], col as u32);
-                    let d = &detections[detection as usize];
-                    let cost = match cost {
-                        Cost::Iou => 1.0 - iou,
-                        Cost::Fused => 1.0 - iou * d.confidence.min(1.0),
-                        // Widening hides that two boxes differ in size; a face does not double while hidden.
-                        Cost::Widened(_) if !similar_size(&track.bbox, &d.bbox) => continue,
-                        Cost::Widened(_) => 1.0 - iou,
-                    };
-                    if cost < limit && (!self.params.class_aware || track.class_id == d.class_id) {
-                        s.edges.push(Edge { row, col, cost });
-                    }
-                }
+        self.weigh(s, detections, columns, cost, limit);
+        s.solver.solve(s.rows.len(), columns.len(), &s.edges, limit);
+        self.take(s, detections, columns, now);
+    }
+
+    /// The pairs that overlap and cost less than `limit`.
+    // Not inlined, as other steps here: see `Overlaps::find`.
+    #[inline(never)]
+    fn weigh(&self, s: &mut Scratch, detections: &[Detection], columns: &[u32], cost: Cost, limit: f32) {
+        let Scratch { rows, edges, overlaps, .. } = s;
+        edges.clear();
+        for &Pair { row, col } in &overlaps.pairs {
+            let track = &self.tracks[rows[row as usize] as usize];
+            let d = &detections[columns[col as usize] as usize];
+            let iou = overlaps.rows[row as usize].iou(&overlaps.cols[col as usize]);
+            let cost = match cost {
+                Cost::Iou => 1.0 - iou,
+                Cost::Fused => 1.0 - iou * if d.confidence < 1.0 { d.confidence } else { 1.0 },
+                // Widening hides that two boxes differ in size; a face does not double while hidden.
+                Cost::Widened(_) if !similar_size(&track.bbox, &d.bbox) => continue,
+                Cost::Widened(_) => 1.0 - iou,
+            };
+            if cost < limit && (!self.params.class_aware || track.class_id == d.class_id) {
+                edges.push(Edge { row, col, cost });
             }
         }
-        if s.edges.is_empty() {
-            return;
-        }
-        s.solver.solve(s.rows.len(), columns.len(), &s.edges, limit);
+    }
+
+    /// Gives each matched row its detection; matched columns leave.
+    #[inline(never)]
+    fn take(&mut self, s: &Scratch, detections: &[Detection], columns: &mut Vec<u32>, now: u64) {
         for (row, &track) in s.rows.iter().enumerate() {
             if let Some(col) = s.solver.col_of(row) {
                 let index = columns[col];
@@ -348,10 +310,9 @@ impl<M: Motion> Engine<M> {
             }
         }
         let mut col = 0;
-        let solver = &s.solver;
         columns.retain(|_| {
             col += 1;
-            solver.row_of(col - 1).is_none()
+            s.solver.row_of(col - 1).is_none()
         });
     }
 
@@ -381,8 +342,10 @@ impl<M: Motion> Engine<M> {
         self.next_id += 1;
     }
 
-    fn merge_duplicates(&mut self) {
-        for lost in 0..self.tracks.len() {
+    /// `waiting`: where lost tracks stand.
+    #[inline(never)]
+    fn merge_duplicates(&mut self, waiting: &[u32]) {
+        for lost in waiting.iter().map(|&i| i as usize) {
             if self.tracks[lost].phase != Phase::Lost {
                 continue;
             }
@@ -407,34 +370,15 @@ impl<M: Motion> Engine<M> {
         }
     }
 
+    #[inline(never)]
     fn report(&mut self) -> Update {
+        let mut ended = Vec::new();
+        if self.tracks.iter().any(|t| t.phase == Phase::Ended) {
+            ended.extend(self.tracks.iter().filter(|t| t.phase == Phase::Ended).map(|t| t.id));
+            self.tracks.retain(|t| t.phase != Phase::Ended);
+        }
         let fps = self.params.reference_fps as f32;
-        let mut update = Update { tracks: Vec::with_capacity(self.tracks.len()), ended: Vec::new() };
-        self.tracks.retain(|t| {
-            let phase = match t.phase {
-                Phase::Ended => {
-                    update.ended.push(t.id);
-                    return false;
-                }
-                Phase::Tentative => TrackPhase::Tentative,
-                Phase::Followed => TrackPhase::Confirmed,
-                Phase::Lost => TrackPhase::Lost,
-            };
-            let v = t.motion.velocity();
-            update.tracks.push(Track {
-                id: t.id,
-                phase,
-                bbox: t.bbox,
-                velocity: Point { x: v.x * fps, y: v.y * fps },
-                confidence: t.confidence,
-                class_id: t.class_id,
-                detection: t.detection,
-                first_seen: t.first_seen,
-                last_seen: t.last_seen,
-            });
-            true
-        });
-        update
+        Update { tracks: self.tracks.iter().map(|t| t.report(fps)).collect(), ended }
     }
 
     /// Private state; the engine goes on unchanged.
@@ -505,25 +449,6 @@ impl<M: Motion> Engine<M> {
         self.tracks = live;
         self.clock = None;
         Ok(())
-    }
-}
-
-impl<M: Motion> Live<M> {
-    fn matched(&mut self, index: u32, d: &Detection, now: u64, params: &Params) {
-        let doubt = (1.0 - f64::from(d.confidence)).clamp(0.0, 1.0);
-        self.motion.update(&d.bbox, 1.0 + f64::from(params.doubt_noise) * doubt);
-        self.bbox = match params.report {
-            Report::Measured => d.bbox,
-            Report::Filtered => self.motion.rect(),
-        };
-        self.confidence = d.confidence;
-        self.class_id = d.class_id;
-        self.detection = Some(index);
-        self.last_seen = now;
-        self.hits = self.hits.saturating_add(1);
-        if self.phase != Phase::Tentative || self.hits >= params.confirm_hits {
-            self.phase = Phase::Followed;
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use facestream_guest::{Affine, Point, Rect};
 use serde::{Deserialize, Serialize};
+use wide::f64x2;
 
 /// Noise weights of the papers (DeepSORT, kept by ByteTrack and BoT-SORT): deviation as a share of the box.
 const STD_POSITION: f64 = 1.0 / 20.0;
@@ -18,7 +19,27 @@ const STD_VELOCITY: f64 = 1.0 / 160.0;
 /// Smallest width or height of a predicted box, pixels: a size filter may overshoot.
 const MIN_SIDE: f64 = 1.0;
 
-/// One coordinate and its velocity, with their covariance.
+/// `dt` steps at once: what they add to an axis' numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    dt: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Step {
+    /// `dt` frames of the reference rate. With per-step noise variances qp and qv, n steps add n·qp + qv·Σk² to the
+    /// position (k = 0..n-1), qv·Σk to the covariance and n·qv to the velocity; the closed sums hold for fractions too,
+    /// except that below one step they are not negative.
+    #[must_use]
+    pub fn of(dt: f64) -> Self {
+        let sum = (dt * (dt - 1.0) * 0.5).max(0.0);
+        let squares = (dt * (dt - 1.0) * (2.0 * dt - 1.0) * (1.0 / 6.0)).max(0.0);
+        Self { dt, sum, squares }
+    }
+}
+
+/// One coordinate and its velocity, with their covariance: as state travels, and where the camera moves.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Axis {
     p: f64,
@@ -29,26 +50,57 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(p: f64, std_p: f64, std_v: f64) -> Self {
-        Self { p, v: 0.0, pp: std_p * std_p, pv: 0.0, vv: std_v * std_v }
+    fn scale(&mut self, by: f64) {
+        self.p *= by;
+        self.v *= by;
+        self.pp *= by * by;
+        self.pv *= by * by;
+        self.vv *= by * by;
+    }
+}
+
+/// Two axes at once, a vector for each number: half the instructions, in wasm as in native code.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[Axis; 2]", into = "[Axis; 2]")]
+struct Axes {
+    p: f64x2,
+    v: f64x2,
+    pp: f64x2,
+    pv: f64x2,
+    vv: f64x2,
+}
+
+impl From<[Axis; 2]> for Axes {
+    fn from([a, b]: [Axis; 2]) -> Self {
+        let both = |a: f64, b: f64| f64x2::from([a, b]);
+        Self { p: both(a.p, b.p), v: both(a.v, b.v), pp: both(a.pp, b.pp), pv: both(a.pv, b.pv), vv: both(a.vv, b.vv) }
+    }
+}
+
+impl From<Axes> for [Axis; 2] {
+    fn from(axes: Axes) -> Self {
+        let [p, v, pp, pv, vv] = [axes.p, axes.v, axes.pp, axes.pv, axes.vv].map(f64x2::to_array);
+        [0, 1].map(|i| Axis { p: p[i], v: v[i], pp: pp[i], pv: pv[i], vv: vv[i] })
+    }
+}
+
+impl Axes {
+    fn new(p: f64x2, std_p: f64x2, std_v: f64x2) -> Self {
+        Self { p, v: f64x2::ZERO, pp: std_p * std_p, pv: f64x2::ZERO, vv: std_v * std_v }
     }
 
-    /// `dt` steps at once. With per-step noise variances qp and qv, n steps add n·qp + qv·Σk² to the position
-    /// (k = 0..n-1), qv·Σk to the covariance and n·qv to the velocity; the closed sums hold for fractions too, except
-    /// that below one step they are not negative.
-    #[inline]
-    fn predict(&mut self, dt: f64, std_p: f64, std_v: f64) {
+    #[inline(always)]
+    fn predict(&mut self, step: &Step, std_p: f64x2, std_v: f64x2) {
         let (qp, qv) = (std_p * std_p, std_v * std_v);
-        let sum = (dt * (dt - 1.0) * 0.5).max(0.0);
-        let squares = (dt * (dt - 1.0) * (2.0 * dt - 1.0) * (1.0 / 6.0)).max(0.0);
+        let [dt, sum, squares, two] = [step.dt, step.sum, step.squares, 2.0].map(f64x2::splat);
         self.p += dt * self.v;
-        self.pp += dt * (2.0 * self.pv + dt * self.vv) + dt * qp + squares * qv;
+        self.pp += dt * (two * self.pv + dt * self.vv) + dt * qp + squares * qv;
         self.pv += dt * self.vv + sum * qv;
         self.vv += dt * qv;
     }
 
-    #[inline]
-    fn update(&mut self, z: f64, std: f64) {
+    #[inline(always)]
+    fn update(&mut self, z: f64x2, std: f64x2) {
         let s = self.pp + std * std;
         let (kp, kv) = (self.pp / s, self.pv / s);
         let y = z - self.p;
@@ -59,25 +111,36 @@ impl Axis {
         self.pp -= kp * self.pp;
     }
 
-    fn scale(&mut self, by: f64) {
-        self.p *= by;
-        self.v *= by;
-        self.pp *= by * by;
-        self.pv *= by * by;
-        self.vv *= by * by;
-    }
-
+    /// All numbers finite, variances not negative.
+    #[inline(always)]
     fn is_sound(&self) -> bool {
-        [self.p, self.v, self.pp, self.pv, self.vv].iter().all(|v| v.is_finite()) && self.pp >= 0.0 && self.vv >= 0.0
+        // Zero times what is not finite is NaN.
+        let zero = f64x2::ZERO;
+        let sum = self.p * zero + self.v * zero + self.pp * zero + self.pv * zero + self.vv * zero;
+        let finite = sum.simd_eq(zero);
+        let sound = finite & self.pp.simd_ge(zero) & self.vv.simd_ge(zero);
+        sound.to_bitmask() == 0b11
     }
+}
+
+/// The first of two axes.
+#[inline(always)]
+fn first(of: f64x2) -> f64 {
+    of.as_array()[0]
+}
+
+/// The second of two axes.
+#[inline(always)]
+fn second(of: f64x2) -> f64 {
+    of.as_array()[1]
 }
 
 /// A motion model of a box.
 pub trait Motion: Clone + std::fmt::Debug {
     /// From a first measurement.
     fn start(bbox: &Rect) -> Self;
-    /// `dt` steps of the reference rate into the future. A lost box keeps its size.
-    fn predict(&mut self, dt: f64, lost: bool);
+    /// Into the future. A lost box keeps its size.
+    fn predict(&mut self, step: &Step, lost: bool);
     /// Takes a measurement whose deviation is `noise` times the papers'.
     fn update(&mut self, bbox: &Rect, noise: f64);
     /// The camera moved.
@@ -92,104 +155,106 @@ pub trait Motion: Clone + std::fmt::Debug {
     fn is_sound(&self) -> bool;
 }
 
-fn centre(bbox: &Rect) -> [f64; 4] {
-    let (w, h) = (f64::from(bbox.width), f64::from(bbox.height));
-    [f64::from(bbox.x) + w * 0.5, f64::from(bbox.y) + h * 0.5, w, h]
+/// Centre and sides of a box.
+#[inline(always)]
+fn measured(bbox: &Rect) -> (f64x2, f64x2) {
+    let sides = f64x2::from([f64::from(bbox.width), f64::from(bbox.height)]);
+    (f64x2::from([f64::from(bbox.x), f64::from(bbox.y)]) + sides * 0.5, sides)
 }
 
-fn corner(x: f64, y: f64, w: f64, h: f64) -> Rect {
-    Rect { x: (x - w * 0.5) as f32, y: (y - h * 0.5) as f32, width: w as f32, height: h as f32 }
+/// The box with this centre and these sides.
+#[inline(always)]
+fn corner(centre: f64x2, sides: f64x2) -> Rect {
+    let corner = centre - sides * 0.5;
+    Rect { x: first(corner) as f32, y: second(corner) as f32, width: first(sides) as f32, height: second(sides) as f32 }
 }
 
 /// Moves the centre with the camera. The blocks stay independent by dropping the covariance that a rotation would put
 /// between x and y: for the small rotations between two frames it is of second order.
-fn warp_centre(x: &mut Axis, y: &mut Axis, m: &Affine) {
+fn warp_centre(centre: Axes, m: &Affine) -> Axes {
     let [a, b, tx, c, d, ty] = [m.a, m.b, m.tx, m.c, m.d, m.ty].map(f64::from);
-    let (ox, oy) = (*x, *y);
-    let mix = |p: f64, q: f64, i: f64, j: f64| p * p * i + q * q * j;
-    *x = Axis {
-        p: a * ox.p + b * oy.p + tx,
-        v: a * ox.v + b * oy.v,
-        pp: mix(a, b, ox.pp, oy.pp),
-        pv: mix(a, b, ox.pv, oy.pv),
-        vv: mix(a, b, ox.vv, oy.vv),
+    let [x, y] = centre.into();
+    let axis = |p: f64, q: f64, shift: f64| {
+        let mix = |i: f64, j: f64| p * p * i + q * q * j;
+        Axis {
+            p: p * x.p + q * y.p + shift,
+            v: p * x.v + q * y.v,
+            pp: mix(x.pp, y.pp),
+            pv: mix(x.pv, y.pv),
+            vv: mix(x.vv, y.vv),
+        }
     };
-    *y = Axis {
-        p: c * ox.p + d * oy.p + ty,
-        v: c * ox.v + d * oy.v,
-        pp: mix(c, d, ox.pp, oy.pp),
-        pv: mix(c, d, ox.pv, oy.pv),
-        vv: mix(c, d, ox.vv, oy.vv),
-    };
+    [axis(a, b, tx), axis(c, d, ty)].into()
 }
 
 /// BoT-SORT (Aharon, Orfaig, Bobrovsky 2022, arXiv 2206.14651), section 3.1: the state holds width and height
 /// themselves, and all noise is relative to them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Xywh {
-    x: Axis,
-    y: Axis,
-    w: Axis,
-    h: Axis,
+    centre: Axes,
+    sides: Axes,
 }
 
 impl Xywh {
-    fn sides(&self) -> (f64, f64) {
-        (self.w.p.max(MIN_SIDE), self.h.p.max(MIN_SIDE))
+    #[inline(always)]
+    fn positive_sides(&self) -> f64x2 {
+        self.sides.p.fast_max(f64x2::splat(MIN_SIDE))
     }
 }
 
 impl Motion for Xywh {
     fn start(bbox: &Rect) -> Self {
-        let [x, y, w, h] = centre(bbox);
-        let axis = |p: f64, side: f64| Axis::new(p, 2.0 * STD_POSITION * side, 10.0 * STD_VELOCITY * side);
-        Self { x: axis(x, w), y: axis(y, h), w: axis(w, w), h: axis(h, h) }
+        let (centre, sides) = measured(bbox);
+        let axes = |p: f64x2| Axes::new(p, sides * (2.0 * STD_POSITION), sides * (10.0 * STD_VELOCITY));
+        Self { centre: axes(centre), sides: axes(sides) }
     }
 
-    fn predict(&mut self, dt: f64, lost: bool) {
+    #[inline(always)]
+    fn predict(&mut self, step: &Step, lost: bool) {
         if lost {
-            (self.w.v, self.h.v) = (0.0, 0.0);
+            self.sides.v = f64x2::ZERO;
         }
-        let (w, h) = self.sides();
-        for (axis, side) in [(&mut self.x, w), (&mut self.y, h), (&mut self.w, w), (&mut self.h, h)] {
-            axis.predict(dt, STD_POSITION * side, STD_VELOCITY * side);
-        }
+        let sides = self.positive_sides();
+        let (position, velocity) = (sides * STD_POSITION, sides * STD_VELOCITY);
+        self.centre.predict(step, position, velocity);
+        self.sides.predict(step, position, velocity);
     }
 
+    #[inline(always)]
     fn update(&mut self, bbox: &Rect, noise: f64) {
-        let (w, h) = self.sides();
-        let z = centre(bbox);
-        for (axis, z, side) in
-            [(&mut self.x, z[0], w), (&mut self.y, z[1], h), (&mut self.w, z[2], w), (&mut self.h, z[3], h)]
-        {
-            axis.update(z, noise * STD_POSITION * side);
-        }
+        let std = self.positive_sides() * (noise * STD_POSITION);
+        let (centre, sides) = measured(bbox);
+        self.centre.update(centre, std);
+        self.sides.update(sides, std);
     }
 
     /// The reference multiplies (w, h) by the rotation matrix as if they were a point; here they take its scale only,
     /// since the box of a face does not grow when the camera turns.
     fn warp(&mut self, by: &Affine) {
-        warp_centre(&mut self.x, &mut self.y, by);
+        self.centre = warp_centre(self.centre, by);
         let [a, b, c, d] = [by.a, by.b, by.c, by.d].map(f64::from);
-        self.w.scale((a * a + c * c).sqrt());
-        self.h.scale((b * b + d * d).sqrt());
+        let [mut w, mut h] = self.sides.into();
+        w.scale((a * a + c * c).sqrt());
+        h.scale((b * b + d * d).sqrt());
+        self.sides = [w, h].into();
     }
 
+    #[inline(always)]
     fn rect(&self) -> Rect {
-        let (w, h) = self.sides();
-        corner(self.x.p, self.y.p, w, h)
+        corner(self.centre.p, self.positive_sides())
     }
 
     fn velocity(&self) -> Point {
-        Point { x: self.x.v as f32, y: self.y.v as f32 }
+        Point { x: first(self.centre.v) as f32, y: second(self.centre.v) as f32 }
     }
 
     fn set_velocity(&mut self, velocity: Point) {
-        (self.x.v, self.y.v) = (f64::from(velocity.x), f64::from(velocity.y));
+        self.centre.v = f64x2::from([f64::from(velocity.x), f64::from(velocity.y)]);
     }
 
+    #[inline(always)]
     fn is_sound(&self) -> bool {
-        [self.x, self.y, self.w, self.h].iter().all(Axis::is_sound)
+        self.centre.is_sound() & self.sides.is_sound()
     }
 }
 
@@ -197,10 +262,8 @@ impl Motion for Xywh {
 /// aspect's is constant.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Xyah {
-    x: Axis,
-    y: Axis,
-    a: Axis,
-    h: Axis,
+    centre: Axes,
+    shape: Axes,
 }
 
 const ASPECT_STD: f64 = 1e-2;
@@ -208,58 +271,77 @@ const ASPECT_VELOCITY_STD: f64 = 1e-5;
 const ASPECT_MEASURED_STD: f64 = 1e-1;
 const MIN_ASPECT: f64 = 1e-2;
 
+impl Xyah {
+    #[inline(always)]
+    fn height(&self) -> f64 {
+        let height = second(self.shape.p);
+        if height > MIN_SIDE { height } else { MIN_SIDE }
+    }
+}
+
 impl Motion for Xyah {
     fn start(bbox: &Rect) -> Self {
-        let [x, y, w, h] = centre(bbox);
-        let axis = |p: f64| Axis::new(p, 2.0 * STD_POSITION * h, 10.0 * STD_VELOCITY * h);
-        Self { x: axis(x), y: axis(y), a: Axis::new(w / h, ASPECT_STD, ASPECT_VELOCITY_STD), h: axis(h) }
+        let (centre, sides) = measured(bbox);
+        let (w, h) = (first(sides), second(sides));
+        let (position, velocity) = (2.0 * STD_POSITION * h, 10.0 * STD_VELOCITY * h);
+        let shape = f64x2::from([w / h, h]);
+        let (shape_std, shape_velocity) = ([ASPECT_STD, position], [ASPECT_VELOCITY_STD, velocity]);
+        Self {
+            centre: Axes::new(centre, f64x2::splat(position), f64x2::splat(velocity)),
+            shape: Axes::new(shape, shape_std.into(), shape_velocity.into()),
+        }
     }
 
-    fn predict(&mut self, dt: f64, lost: bool) {
+    #[inline(always)]
+    fn predict(&mut self, step: &Step, lost: bool) {
         if lost {
-            self.h.v = 0.0;
+            self.shape.v = f64x2::from([first(self.shape.v), 0.0]);
         }
-        let h = self.h.p.max(MIN_SIDE);
-        for axis in [&mut self.x, &mut self.y, &mut self.h] {
-            axis.predict(dt, STD_POSITION * h, STD_VELOCITY * h);
-        }
-        self.a.predict(dt, ASPECT_STD, ASPECT_VELOCITY_STD);
+        let h = self.height();
+        let (position, velocity) = (STD_POSITION * h, STD_VELOCITY * h);
+        self.centre.predict(step, f64x2::splat(position), f64x2::splat(velocity));
+        self.shape.predict(step, [ASPECT_STD, position].into(), [ASPECT_VELOCITY_STD, velocity].into());
     }
 
+    #[inline(always)]
     fn update(&mut self, bbox: &Rect, noise: f64) {
-        let h = self.h.p.max(MIN_SIDE);
-        let z = centre(bbox);
-        for (axis, z) in [(&mut self.x, z[0]), (&mut self.y, z[1]), (&mut self.h, z[3])] {
-            axis.update(z, noise * STD_POSITION * h);
-        }
-        self.a.update(z[2] / z[3], noise * ASPECT_MEASURED_STD);
+        let std = noise * STD_POSITION * self.height();
+        let (centre, sides) = measured(bbox);
+        self.centre.update(centre, f64x2::splat(std));
+        let shape = f64x2::from([first(sides) / second(sides), second(sides)]);
+        self.shape.update(shape, [noise * ASPECT_MEASURED_STD, std].into());
     }
 
     fn warp(&mut self, by: &Affine) {
-        warp_centre(&mut self.x, &mut self.y, by);
+        self.centre = warp_centre(self.centre, by);
         let [a, b, c, d] = [by.a, by.b, by.c, by.d].map(f64::from);
         let (sx, sy) = ((a * a + c * c).sqrt(), (b * b + d * d).sqrt());
-        self.h.scale(sy);
+        let [mut aspect, mut height] = self.shape.into();
+        height.scale(sy);
         if sy > 0.0 {
-            self.a.scale(sx / sy);
+            aspect.scale(sx / sy);
         }
+        self.shape = [aspect, height].into();
     }
 
+    #[inline(always)]
     fn rect(&self) -> Rect {
-        let h = self.h.p.max(MIN_SIDE);
-        corner(self.x.p, self.y.p, self.a.p.max(MIN_ASPECT) * h, h)
+        let (h, aspect) = (self.height(), first(self.shape.p));
+        let aspect = if aspect > MIN_ASPECT { aspect } else { MIN_ASPECT };
+        corner(self.centre.p, [aspect * h, h].into())
     }
 
     fn velocity(&self) -> Point {
-        Point { x: self.x.v as f32, y: self.y.v as f32 }
+        Point { x: first(self.centre.v) as f32, y: second(self.centre.v) as f32 }
     }
 
     fn set_velocity(&mut self, velocity: Point) {
-        (self.x.v, self.y.v) = (f64::from(velocity.x), f64::from(velocity.y));
+        self.centre.v = f64x2::from([f64::from(velocity.x), f64::from(velocity.y)]);
     }
 
+    #[inline(always)]
     fn is_sound(&self) -> bool {
-        [self.x, self.y, self.a, self.h].iter().all(Axis::is_sound)
+        self.centre.is_sound() & self.shape.is_sound()
     }
 }
 
@@ -272,15 +354,17 @@ mod tests {
     #[test]
     fn many_steps_at_once_equal_single_steps() {
         // Sizes stand still, so the noise of both ways is the same.
-        let mut one = Axis::new(3.0, 2.0, 0.5);
-        one.v = 1.25;
+        let [p, std_p, std_v] = [[3.0, -1.0], [2.0, 1.0], [0.5, 0.1]].map(f64x2::from);
+        let mut one = Axes::new(p, std_p, std_v);
+        one.v = f64x2::from([1.25, -2.0]);
         let mut many = one;
-        one.predict(7.0, 0.3, 0.02);
+        let noise = f64x2::splat(0.3);
+        one.predict(&Step::of(7.0), noise, noise * 0.1);
         for _ in 0..7 {
-            many.predict(1.0, 0.3, 0.02);
+            many.predict(&Step::of(1.0), noise, noise * 0.1);
         }
         for (a, b) in [(one.p, many.p), (one.pp, many.pp), (one.pv, many.pv), (one.vv, many.vv)] {
-            assert!((a - b).abs() < 1e-9, "{one:?} {many:?}");
+            assert!((first(a - b)).abs() < 1e-9 && second(a - b).abs() < 1e-9, "{one:?} {many:?}");
         }
     }
 
@@ -301,7 +385,11 @@ mod tests {
             }
         }
         let mut filter = Xywh::start(&BOX);
-        let z0 = centre(&BOX);
+        let coordinates = |bbox: &Rect| -> [f64; 4] {
+            let (centre, sides) = measured(bbox);
+            [first(centre), second(centre), first(sides), second(sides)]
+        };
+        let z0 = coordinates(&BOX);
         let mut mean: [f64; 8] = std::array::from_fn(|i| if i < 4 { z0[i] } else { 0.0 });
         let side = |mean: &[f64; 8], i: usize| mean[2 + i % 2];
         let mut p: M = [[0.0; 8]; 8];
@@ -311,7 +399,7 @@ mod tests {
         }
         for step in 1..20 {
             let s = step as f32;
-            let measured = Rect { x: 100.0 + 3.0 * s + (s * 1.7) % 2.0, y: 50.0 - s, width: 40.0 + s, height: 60.0 };
+            let shifted = Rect { x: 100.0 + 3.0 * s + (s * 1.7) % 2.0, y: 50.0 - s, width: 40.0 + s, height: 60.0 };
             // Predict.
             let noise: [f64; 8] =
                 std::array::from_fn(|i| if i < 4 { STD_POSITION } else { STD_VELOCITY } * side(&mean, i));
@@ -321,7 +409,7 @@ mod tests {
                 p[i][i] += noise[i] * noise[i];
             }
             // Update, one measured coordinate after the other (equivalent, as the measurement noise is diagonal).
-            let z = centre(&measured);
+            let z = coordinates(&shifted);
             let noise: [f64; 4] = std::array::from_fn(|i| STD_POSITION * side(&mean, i));
             for m in 0..4 {
                 let s = p[m][m] + noise[m] * noise[m];
@@ -335,12 +423,29 @@ mod tests {
                     }
                 }
             }
-            filter.predict(1.0, false);
-            filter.update(&measured, 1.0);
-            let got = [filter.x, filter.y, filter.w, filter.h];
+            filter.predict(&Step::of(1.0), false);
+            filter.update(&shifted, 1.0);
+            let [[x, y], [w, h]]: [[Axis; 2]; 2] = [filter.centre.into(), filter.sides.into()];
+            let got = [x, y, w, h];
             for i in 0..4 {
                 assert!((got[i].p - mean[i]).abs() < 1e-9 && (got[i].v - mean[i + 4]).abs() < 1e-9, "step {step}");
                 assert!((got[i].pp - p[i][i]).abs() < 1e-9 && (got[i].vv - p[i + 4][i + 4]).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn one_number_that_is_none_is_unsound() {
+        let sound = Axes::new([1.0, -1.0].into(), f64x2::ONE, f64x2::ONE);
+        assert!(sound.is_sound());
+        for lane in 0..2 {
+            for (n, bad) in
+                [(0, f64::NAN), (1, f64::INFINITY), (2, -1.0), (2, f64::NEG_INFINITY), (3, f64::NAN), (4, -1e-9)]
+            {
+                let mut axes: [Axis; 2] = sound.into();
+                let Axis { p, v, pp, pv, vv } = &mut axes[lane];
+                *[p, v, pp, pv, vv][n] = bad;
+                assert!(!Axes::from(axes).is_sound(), "number {n} of axis {lane}: {bad}");
             }
         }
     }
@@ -350,11 +455,11 @@ mod tests {
         fn check<M: Motion>() {
             let mut m = M::start(&BOX);
             for i in 1..40 {
-                m.predict(1.0, false);
+                m.predict(&Step::of(1.0), false);
                 m.update(&Rect { x: 100.0 + 4.0 * i as f32, ..BOX }, 1.0);
             }
             assert!((m.velocity().x - 4.0).abs() < 0.05 && m.velocity().y.abs() < 1e-6);
-            m.predict(10.0, true);
+            m.predict(&Step::of(10.0), true);
             assert!((m.rect().x - (100.0 + 4.0 * 49.0)).abs() < 1.0, "{:?}", m.rect());
             assert!(m.is_sound());
         }
@@ -367,7 +472,7 @@ mod tests {
         fn check<M: Motion>() {
             let moved = |noise: f64| {
                 let mut m = M::start(&BOX);
-                m.predict(1.0, false);
+                m.predict(&Step::of(1.0), false);
                 m.update(&Rect { x: 110.0, ..BOX }, noise);
                 m.rect().x - BOX.x
             };
@@ -394,11 +499,11 @@ mod tests {
     fn a_shrinking_box_stays_a_box() {
         let mut m = Xywh::start(&BOX);
         for i in 1..20 {
-            m.predict(1.0, false);
+            m.predict(&Step::of(1.0), false);
             let smaller = Rect { x: 100.0, y: 50.0, width: 40.0 - 2.0 * i as f32, height: 60.0 - 3.0 * i as f32 };
             m.update(&smaller, 1.0);
         }
-        m.predict(60.0, false);
+        m.predict(&Step::of(60.0), false);
         assert!(m.rect().is_valid(), "{:?}", m.rect());
     }
 }

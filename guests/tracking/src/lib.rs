@@ -6,9 +6,11 @@
 pub mod assignment;
 pub mod engine;
 pub mod kalman;
+mod live;
+mod overlap;
 pub mod params;
 pub mod scenes;
 
 pub use engine::{Engine, EngineState};
-pub use kalman::{Motion, Xyah, Xywh};
+pub use kalman::{Motion, Step, Xyah, Xywh};
 pub use params::{Params, Report};
