@@ -6,6 +6,9 @@
 //! Runtime's blocked kernels (what it saves: `tests/bench/RESULTS.md`). Must not know ONNX files or
 //! sessions. Needs AVX2 and FMA; where they are missing the graph stays whole.
 
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+
 use crate::onnx::nodes::Conv;
 
 /// Channels of what comes out.
@@ -13,9 +16,6 @@ pub(crate) const CHANNELS: usize = 16;
 
 /// All channels of one place.
 type Cell = [f32; CHANNELS];
-
-/// Places computed at once: two registers of eight channels each, 12 of the processor's 16.
-const BLOCK: usize = 6;
 
 /// The layers' numbers, in the order in which they are read.
 #[derive(Clone, Debug)]
@@ -91,7 +91,12 @@ impl Stem {
 
     /// `input` is `[3, height, width]`, `out` `[16, height / 4, width / 4]`; both sides are multiples of 4. Must only be
     /// called where [`Stem::supported`].
-    pub(crate) fn run(&self, input: &[f32], (width, height): (u32, u32), out: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn run(&self, input: &[f32], size: (u32, u32), out: &mut [f32], scratch: &mut Scratch) {
+        self.run_on(true, input, size, out, scratch);
+    }
+
+    /// On AVX-512 only if `wide`, and if the processor has it.
+    fn run_on(&self, wide: bool, input: &[f32], (width, height): (u32, u32), out: &mut [f32], scratch: &mut Scratch) {
         let size = (width as usize, height as usize);
         assert!(
             size.0.is_multiple_of(4) && size.1.is_multiple_of(4) && input.len() == 3 * size.0 * size.1,
@@ -100,202 +105,14 @@ impl Stem {
         assert_eq!(out.len(), Self::output_len((width, height)), "room for what comes out");
         assert!(Self::supported(), "checked when the model was loaded");
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the processor has AVX2 and FMA, the only thing that this function asks beyond its arguments.
+        // SAFETY: the processor has what each asks for, the only thing that it asks beyond its arguments.
         #[allow(unsafe_code)]
         unsafe {
-            avx2::run(self, input, size, out, scratch);
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    // Loops instead of `map` over registers: the library's function is not compiled for these features, so registers
-    // would go to it through memory (a first build of it took 1.15 times the CPU of the whole program: RESULTS.md).
-    use std::arch::x86_64::{
-        __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-    };
-
-    use super::{BLOCK, CHANNELS, Cell, Scratch, Stem};
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn load(cell: &Cell) -> [__m256; 2] {
-        // SAFETY: a cell is sixteen numbers, eight from its start and eight from its middle; no alignment is asked for.
-        #[allow(unsafe_code)]
-        unsafe {
-            [_mm256_loadu_ps(cell.as_ptr()), _mm256_loadu_ps(cell.as_ptr().add(8))]
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn store(cell: &mut Cell, [low, high]: [__m256; 2]) {
-        // SAFETY: as for `load`.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm256_storeu_ps(cell.as_mut_ptr(), low);
-            _mm256_storeu_ps(cell.as_mut_ptr().add(8), high);
-        }
-    }
-
-    /// `sum + value * weights`, sixteen channels.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn add(sum: &mut [__m256; 2], value: f32, weights: [__m256; 2]) {
-        let value = _mm256_set1_ps(value);
-        *sum = [_mm256_fmadd_ps(value, weights[0], sum[0]), _mm256_fmadd_ps(value, weights[1], sum[1])];
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn relu([a, b]: [__m256; 2]) -> [__m256; 2] {
-        let zero = _mm256_setzero_ps();
-        [_mm256_max_ps(a, zero), _mm256_max_ps(b, zero)]
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn larger(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-        [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn run(
-        stem: &Stem,
-        input: &[f32],
-        (width, height): (usize, usize),
-        out: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
-        let (columns, rows) = (width / 2, height / 2);
-        let Scratch { ring, empty, pair, pooled, above } = scratch;
-        for row in ring.iter_mut().chain([&mut *empty]) {
-            row.clear();
-            row.resize(columns + 2, [0.0; CHANNELS]);
-        }
-        for row in pair.iter_mut() {
-            row.resize(columns, [0.0; CHANNELS]);
-        }
-        pooled.resize(columns / 2, [0.0; CHANNELS]);
-        above.clear();
-        above.resize(width, 0.0);
-        let row_of = |channel: usize, row: usize| &input[(channel * height + row) * width..][..width];
-        for y in 0..=rows {
-            if y < rows {
-                let sources: [&[f32]; 9] = std::array::from_fn(|n| match (n / 3, 2 * y + n % 3) {
-                    (_, 0) => &above[..],
-                    (channel, row) => row_of(channel, row - 1),
-                });
-                middle_row(stem, &sources, &mut ring[y % 3][1..=columns]);
+            if wide && std::arch::is_x86_feature_detected!("avx512f") {
+                lanes::avx512::run(self, input, size, out, scratch);
+            } else {
+                lanes::avx2::run(self, input, size, out, scratch);
             }
-            // The row before has all three that it needs now.
-            let Some(at) = y.checked_sub(1) else { continue };
-            let upper = if at == 0 { &*empty } else { &ring[(at - 1) % 3] };
-            let lower = if at + 1 == rows { &*empty } else { &ring[(at + 1) % 3] };
-            spatial_row(stem, [upper, &ring[at % 3], lower], &mut pair[at % 2]);
-            if at % 2 == 1 {
-                pool(pair, pooled);
-                // Cells apart into planes, a plane at a time: sixteen stores far from each other a cell take longer.
-                for (channel, plane) in out.chunks_exact_mut(columns / 2 * (rows / 2)).enumerate() {
-                    let row = &mut plane[at / 2 * pooled.len()..][..pooled.len()];
-                    for (value, cell) in row.iter_mut().zip(&*pooled) {
-                        *value = cell[channel];
-                    }
-                }
-            }
-        }
-    }
-
-    /// One row of the first convolution and the 1x1 one. The nine sources are the rows of each channel.
-    #[target_feature(enable = "avx2,fma")]
-    fn middle_row(stem: &Stem, sources: &[&[f32]; 9], out: &mut [Cell]) {
-        let columns = out.len();
-        edge(stem, sources, &mut out[0]);
-        let mut x = 1;
-        while x + BLOCK <= columns {
-            block::<BLOCK>(stem, sources, x, &mut out[x..x + BLOCK]);
-            x += BLOCK;
-        }
-        while x < columns {
-            block::<1>(stem, sources, x, &mut out[x..=x]);
-            x += 1;
-        }
-    }
-
-    /// The first column: what lies left of the picture is zero.
-    #[target_feature(enable = "avx2,fma")]
-    fn edge(stem: &Stem, sources: &[&[f32]; 9], out: &mut Cell) {
-        let mut sum = load(&stem.first_bias);
-        for (source, taps) in sources.iter().zip(stem.first.chunks_exact(3)) {
-            add(&mut sum, source[0], load(&taps[1]));
-            add(&mut sum, source[1], load(&taps[2]));
-        }
-        point(stem, &[sum], std::slice::from_mut(out));
-    }
-
-    /// `N` columns from `x`, which is not the first.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn block<const N: usize>(stem: &Stem, sources: &[&[f32]; 9], x: usize, out: &mut [Cell]) {
-        let mut sums = [load(&stem.first_bias); N];
-        for (source, taps) in sources.iter().zip(stem.first.chunks_exact(3)) {
-            let source = &source[2 * x - 1..2 * x + 2 * N];
-            for (k, tap) in taps.iter().enumerate() {
-                let tap = load(tap);
-                for (n, sum) in sums.iter_mut().enumerate() {
-                    add(sum, source[2 * n + k], tap);
-                }
-            }
-        }
-        point(stem, &sums, out);
-    }
-
-    /// ReLU and the 1x1 convolution of `N` places.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn point<const N: usize>(stem: &Stem, places: &[[__m256; 2]; N], out: &mut [Cell]) {
-        let mut values = [[0.0; CHANNELS]; N];
-        for (cell, place) in values.iter_mut().zip(places) {
-            store(cell, relu(*place));
-        }
-        let mut sums = [load(&stem.point_bias); N];
-        for (k, tap) in stem.point.iter().enumerate() {
-            let tap = load(tap);
-            for (sum, value) in sums.iter_mut().zip(&values) {
-                add(sum, value[k], tap);
-            }
-        }
-        for (cell, sum) in out.iter_mut().zip(sums) {
-            store(cell, sum);
-        }
-    }
-
-    /// One row of the depthwise convolution, from three rows with an empty cell at both ends.
-    #[target_feature(enable = "avx2,fma")]
-    fn spatial_row(stem: &Stem, rows: [&Vec<Cell>; 3], out: &mut [Cell]) {
-        let bias = load(&stem.spatial_bias);
-        let [a, b, c] = rows.map(|row| row.windows(3));
-        for (cell, ((a, b), c)) in out.iter_mut().zip(a.zip(b).zip(c)) {
-            let mut sum = bias;
-            for (row, taps) in [a, b, c].into_iter().zip(stem.spatial.as_chunks::<3>().0) {
-                for (value, tap) in row.iter().zip(taps) {
-                    let (value, tap) = (load(value), load(tap));
-                    sum = [_mm256_fmadd_ps(value[0], tap[0], sum[0]), _mm256_fmadd_ps(value[1], tap[1], sum[1])];
-                }
-            }
-            store(cell, sum);
-        }
-    }
-
-    /// The larger of each two by two, not below zero (which is ReLU before pooling).
-    #[target_feature(enable = "avx2,fma")]
-    fn pool([upper, lower]: &[Vec<Cell>; 2], out: &mut [Cell]) {
-        let pairs = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
-        for (cell, (a, b)) in out.iter_mut().zip(pairs) {
-            let upper = larger(load(&a[0]), load(&a[1]));
-            let lower = larger(load(&b[0]), load(&b[1]));
-            store(cell, relu(larger(upper, lower)));
         }
     }
 }
@@ -355,6 +172,9 @@ mod tests {
                 (0..3 * width * height).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as f32).collect();
             let mut out = vec![f32::NAN; 16 * width / 4 * (height / 4)];
             stem.run(&input, (width as u32, height as u32), &mut out, &mut scratch);
+            let mut narrow = vec![f32::NAN; out.len()];
+            stem.run_on(false, &input, (width as u32, height as u32), &mut narrow, &mut scratch);
+            assert_eq!(out, narrow, "{width}x{height}: AVX-512, where there is one, and AVX2");
             let planes: Vec<Vec<Vec<f64>>> = input
                 .chunks_exact(width * height)
                 .map(|p| p.chunks_exact(width).map(|r| r.iter().map(|v| f64::from(*v)).collect()).collect())
