@@ -431,3 +431,62 @@ fn what_does_not_fit_or_was_built_elsewhere_is_told_with_the_remedy() {
     println!("{error}");
     assert!(error.contains("tensorrt on cuda:0") && error.contains("build it again"), "{error}");
 }
+
+/// In a process of its own, which cannot use the GPU afterwards.
+#[test]
+fn a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding() {
+    const CHILD: &str = "FACESTREAM_TEST_LOSE_THE_GPU";
+    let gpu = gpu_or_skip!();
+    let clip = asset_or_skip!("clips/truth.mp4");
+    let Some((_, model)) = centerface() else {
+        skip("a_lost_gpu", "no centerface model: run `cargo xtask setup`");
+        return;
+    };
+    if std::env::var_os(CHILD).is_none() {
+        let this = "a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let done = child.args(["--exact", this, "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        print!("{said}");
+        assert!(said.contains("everything was said"), "{said}{}", String::from_utf8_lossy(&done.stderr));
+        assert!(gpu.check().is_ok(), "other processes keep it");
+        return;
+    }
+    let frames = frames(&clip, Some(&gpu));
+    let (detector, _) = facestream_infer::load(&model, &config(), Some(&gpu)).unwrap();
+    let mut session = detector.open().unwrap();
+    assert!(session.infer(&frames[..1]).is_ok());
+    let reader = ClipReader::open(&clip).unwrap();
+    let units: Vec<_> = ClipReader::open(&clip).unwrap().take(200).map(Result::unwrap).collect();
+    let (metrics, clock) = (Arc::new(CameraMetrics::default()), Arc::new(SystemClock::default()));
+    let mut decoder =
+        open_decoder(reader.params(), &DecodeConfig::default(), Some(&gpu), Arc::clone(&metrics), clock).unwrap();
+    let (mut on_device, mut on_host) = (0, 0);
+    let mut count = |frame: Frame| match frame.picture.planes() {
+        Some(_) => on_host += 1,
+        None => on_device += 1,
+    };
+    for unit in &units[..20] {
+        decoder.decode(unit, &mut count).unwrap();
+    }
+    assert!(gpu.lost().is_none());
+    gpu.lose_for_test().unwrap();
+    let lost = gpu.lost().expect("noticed").to_string();
+    assert!(lost.contains("cuda:0 is lost") && lost.contains("restart FaceStream"), "{lost}");
+    let error = session.infer(&frames[1..2]).unwrap_err().to_string();
+    assert!(error.contains("is lost") && error.contains("restart FaceStream"), "{error}");
+    assert!(gpu.memory().unwrap_err().is_lost());
+    let mut refused = 0;
+    for unit in &units[20..] {
+        refused += u32::from(decoder.decode(unit, &mut count).is_err());
+    }
+    let how = decoder.describe();
+    println!(
+        "{error}\ndecoding: {on_device} on the GPU, then {on_host} on the processor, {refused} units refused; {how}"
+    );
+    let gpus = facestream_pipeline::Gpus::new(vec![Arc::clone(&gpu)]);
+    assert!(gpus.take(None).is_none() && gpus.take(Some(0)).is_none(), "no camera is placed on it");
+    assert_eq!(gpus.lost().len(), 1);
+    assert!(on_device > 0 && on_host > 0, "{on_device} and {on_host}: {how}");
+    println!("everything was said");
+}

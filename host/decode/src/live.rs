@@ -184,6 +184,11 @@ impl LiveDecoder {
         report: &mut DecodeReport,
         out: &mut dyn FnMut(Frame),
     ) -> Result<u32, DecodeError> {
+        // FFmpeg takes units for a GPU that is gone without a word, and gives no pictures.
+        if let Some(lost) = self.gpu.as_ref().filter(|_| matches!(self.place, Place::Gpu)).and_then(|gpu| gpu.lost()) {
+            let codec = self.params.codec.as_str().to_owned();
+            self.fall_back(DecodeError::Device { codec, reason: lost.to_string() }, report)?;
+        }
         let packet = self.packet(unit);
         let Self { engine, state, clock, .. } = self;
         let failed = match engine.decode(&packet, &mut |decoded| state.deliver(decoded, clock.as_ref(), report, out)) {

@@ -3,6 +3,7 @@
 //! Owns the choice of stages and the report. Each stage prints its table when it is through, so that a run that is cut
 //! short has told what it knows; the JSON holds all of them.
 
+mod clip;
 mod decoding;
 mod inference;
 mod preprocessing;
@@ -18,6 +19,7 @@ use clap::{Args, ValueEnum};
 use facestream_gpu::{Gpu, GpuInfo};
 use serde::Serialize;
 
+use crate::assets::Assets;
 use crate::cli::BenchCommand;
 use crate::config::Config;
 use crate::parts;
@@ -38,9 +40,12 @@ pub enum BenchStage {
 /// `facestream bench gpu`.
 #[derive(Debug, Args)]
 pub struct BenchGpuArgs {
-    /// H.264 or H.265 file that every stream shows
+    /// H.264 or H.265 file that every stream shows; default: one is made, 1080p at 30 frames a second and 4 Mb/s
     #[arg(long, value_name = "FILE")]
-    pub clip: PathBuf,
+    pub clip: Option<PathBuf>,
+    /// How the clip is coded that is made where none is given
+    #[arg(long, value_enum, default_value = "h264", conflicts_with = "clip")]
+    pub codec: clip::ClipCodec,
     /// Name of a model, an ONNX file, or a TensorRT engine with its note beside it
     #[arg(long, default_value = "centerface")]
     pub model: String,
@@ -50,6 +55,9 @@ pub struct BenchGpuArgs {
     /// Cameras of the stage `streams`
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub streams: u32,
+    /// Cameras that join one by one after the stage `streams` was measured: what that does to the others, and costs
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub joining: u32,
     /// How long the stage `streams` is measured
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
@@ -103,6 +111,7 @@ struct Bench<'a> {
     args: &'a BenchGpuArgs,
     config: Config,
     gpu: Arc<Gpu>,
+    clip: PathBuf,
 }
 
 /// Measures.
@@ -125,10 +134,17 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     let gpus = parts::gpus(&config.infer)?;
     let gpu = Arc::clone(gpus.first().context("there is no GPU to measure; `facestream doctor` says why")?);
     println!("{}", serde_json::to_string(gpu.info())?);
-    let bench = Bench { args, config, gpu };
+    let clip = match &args.clip {
+        Some(file) => file.clone(),
+        None => {
+            let photo = Assets::find().map(|assets| assets.root().join("clips/solvay.jpg")).unwrap_or_default();
+            clip::make(args.codec, &photo, &parts::user_cache().join("bench"))?
+        }
+    };
+    let bench = Bench { args, config, gpu, clip };
     let mut report = Report {
         gpu: Some(bench.gpu.info().clone()),
-        clip: args.clip.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        clip: bench.clip.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         model: args.model.clone(),
         tensorrt: facestream_infer::tensorrt_version().ok(),
         ..Report::default()

@@ -245,7 +245,10 @@ impl Control for Host {
         });
         let broken = models.into_iter().filter(|m| m.default).filter_map(|m| m.problem);
         let restoring = (!self.supervisor.restored()).then(|| "cameras of the last run are being started".to_owned());
-        broken.map(|p| format!("the default model cannot be used: {p}")).chain(missing).chain(restoring).collect()
+        // Only a new process can use such a GPU again: who watches this one restarts it.
+        let lost = self.supervisor.parts().gpus.lost().into_iter().map(|lost| lost.to_string());
+        let broken = broken.map(|p| format!("the default model cannot be used: {p}"));
+        broken.chain(missing).chain(restoring).chain(lost).collect()
     }
 
     fn metrics(&self) -> Vec<MetricFamily> {

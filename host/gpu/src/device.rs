@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, result, sys};
 use serde::Serialize;
@@ -54,6 +54,8 @@ pub struct Gpu {
     pub(crate) idle: Mutex<Idle>,
     /// Bytes of pictures in device memory now, used ones and spare ones.
     pictures: AtomicU64,
+    /// Why it does not answer any more.
+    lost: OnceLock<GpuError>,
 }
 
 /// Memory of pictures that are gone, by size.
@@ -81,10 +83,7 @@ pub fn count() -> Result<usize, GpuError> {
         return Err(GpuError::NoDriver);
     }
     result::init().map_err(|e| GpuError::Init(words(e)))?;
-    let found = driver_version()?;
-    if found < LEAST_CUDA {
-        return Err(GpuError::OldDriver { found: version(found), needed: version(LEAST_CUDA) });
-    }
+    new_enough(driver_version()?)?;
     let count = result::device::get_count().map_err(|e| GpuError::Init(words(e)))?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
@@ -94,6 +93,14 @@ fn driver_version() -> Result<i32, GpuError> {
     // SAFETY: writes one int.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| GpuError::Init(words(e)))?;
     Ok(version)
+}
+
+/// Whether a driver of this CUDA version runs the kernels.
+fn new_enough(found: i32) -> Result<(), GpuError> {
+    if found >= LEAST_CUDA {
+        return Ok(());
+    }
+    Err(GpuError::OldDriver { found: version(found), needed: version(LEAST_CUDA) })
 }
 
 fn version(n: i32) -> String {
@@ -151,6 +158,7 @@ impl Gpu {
             spare: Mutex::default(),
             idle: Mutex::default(),
             pictures: AtomicU64::new(0),
+            lost: OnceLock::new(),
         })
     }
 
@@ -218,8 +226,30 @@ impl Gpu {
         self.context.cu_ctx().cast()
     }
 
+    /// Why this process cannot use it any more, if that was seen.
+    #[must_use]
+    pub fn lost(&self) -> Option<GpuError> {
+        self.lost.get().cloned()
+    }
+
+    /// Asks whether it still answers: libraries on it (ONNX Runtime, FFmpeg) report a lost GPU in words of their own.
+    /// Waits until its work is done.
+    ///
+    /// # Errors
+    /// `Lost`, also if it was before; or what else the driver says.
+    pub fn check(&self) -> Result<(), GpuError> {
+        match self.lost() {
+            Some(lost) => Err(lost),
+            None => self.context.synchronize().map_err(|e| self.failed("asking it to answer", e)),
+        }
+    }
+
     pub(crate) fn failed(&self, what: &'static str, error: cudarc::driver::DriverError) -> GpuError {
-        GpuError::of(self.info.ordinal, what, error)
+        let error = GpuError::of(self.info.ordinal, what, error);
+        if error.is_lost() && self.lost.set(error.clone()).is_ok() {
+            tracing::error!(gpu = self.info.ordinal, "{error}");
+        }
+        error
     }
 
     /// Device memory, aligned for anything.
@@ -266,5 +296,18 @@ impl Gpu {
         drop(spare);
         self.pictures.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.free(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_older_than_the_kernels_is_told_apart() {
+        assert_eq!(new_enough(LEAST_CUDA), Ok(()));
+        assert_eq!(new_enough(13_000), Ok(()));
+        let text = new_enough(11_080).unwrap_err().to_string();
+        assert!(text.contains("11.8") && text.contains("12.4") && text.contains("update the driver"), "{text}");
     }
 }

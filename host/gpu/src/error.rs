@@ -76,6 +76,15 @@ impl GpuError {
         }
     }
 
+    /// Which GPU it is about, where it is about one.
+    #[must_use]
+    pub fn gpu(&self) -> Option<usize> {
+        match self {
+            Self::OutOfMemory { gpu, .. } | Self::Lost { gpu, .. } | Self::Call { gpu, .. } => Some(*gpu),
+            Self::NoDriver | Self::Init(_) | Self::OldDriver { .. } | Self::NoSuchGpu { .. } => None,
+        }
+    }
+
     /// Whether the GPU will not answer this process any more.
     #[must_use]
     pub fn is_lost(&self) -> bool {

@@ -10,6 +10,7 @@
 mod buffer;
 mod device;
 mod error;
+mod fault;
 mod kernels;
 mod picture;
 

@@ -264,7 +264,7 @@ impl Sandbox {
         let cpu = nanoseconds(state.deadline.cpu_used(elapsed));
         let elapsed = nanoseconds(elapsed);
         if kind == CallKind::Frame {
-            state.budgets.cpu(cpu / 1000);
+            state.budgets.cpu(cpu.saturating_sub(nanoseconds(state.deadline.excused())) / 1000);
         }
         let over = state.budgets.over();
         self.stats.calls += 1;

@@ -186,6 +186,12 @@ fn declared_size(description: &Description) -> Option<(u32, u32)> {
 
 impl Inner {
     fn failed(&self, e: &ort::Error) -> InferError {
+        // ONNX Runtime has words of its own for a GPU that is gone, which name neither cause nor remedy.
+        if let Err(lost) = self.gpu.check()
+            && lost.is_lost()
+        {
+            return self.on_gpu(lost);
+        }
         InferError::Session { model: self.info.name.clone(), reason: e.message().to_owned() }
     }
 

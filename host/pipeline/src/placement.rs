@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use facestream_core::media::Codec;
-use facestream_gpu::Gpu;
+use facestream_gpu::{Gpu, GpuError};
 use serde::{Deserialize, Serialize};
 
 /// `[admission]` of the configuration: what a GPU can carry. Figures of an H200 (and, within 2 %, an H100).
@@ -189,14 +189,23 @@ impl Gpus {
         Self { all: Mutex::new(gpus.into_iter().map(|gpu| (gpu, Arc::default())).collect()) }
     }
 
-    /// A place on the wanted GPU, or on the one with the fewest cameras; `None` when there is none (of that number).
+    /// A place on the wanted GPU, or on the one with the fewest cameras; `None` when there is none (of that number) that
+    /// still answers.
     pub fn take(&self, wanted: Option<usize>) -> Option<Seat> {
         // Under the lock: two cameras that start at once go to two GPUs.
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts: Vec<_> = all.iter().map(|(gpu, n)| (gpu.ordinal(), n.load(Ordering::Relaxed))).collect();
-        let (gpu, cameras) = all.get(choose(&counts, wanted)?)?;
+        let answering: Vec<_> = all.iter().filter(|(gpu, _)| gpu.lost().is_none()).collect();
+        let counts: Vec<_> = answering.iter().map(|(gpu, n)| (gpu.ordinal(), n.load(Ordering::Relaxed))).collect();
+        let (gpu, cameras) = answering.get(choose(&counts, wanted)?)?;
         cameras.fetch_add(1, Ordering::Relaxed);
         Some(Seat { gpu: Arc::clone(gpu), cameras: Arc::clone(cameras) })
+    }
+
+    /// GPUs that do not answer this process any more, with the reason and the remedy.
+    #[must_use]
+    pub fn lost(&self) -> Vec<GpuError> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(|(gpu, _)| gpu.lost()).collect()
     }
 
     /// Each GPU with its number of cameras.

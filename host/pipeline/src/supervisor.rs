@@ -93,6 +93,9 @@ pub enum StartError {
     /// Its GPU has no room for it.
     #[error(transparent)]
     Full(#[from] Full),
+    /// Every GPU that could run it is lost.
+    #[error(transparent)]
+    Lost(#[from] facestream_gpu::GpuError),
     /// It could not be remembered.
     #[error(transparent)]
     Wanted(#[from] WantedError),
@@ -271,6 +274,11 @@ impl Supervisor {
         // Only what can never become right is refused here; a name that does not resolve now may do so later.
         self.parts.shared.ingest.policy.precheck(&spec.url)?;
         let seat = self.parts.gpus.take(spec.gpu);
+        if seat.is_none()
+            && let Some(lost) = self.parts.gpus.lost().into_iter().find(|e| spec.gpu.is_none_or(|n| e.gpu() == Some(n)))
+        {
+            return Err(lost.into());
+        }
         if let (Some(wanted), None) = (spec.gpu, &seat) {
             let there = self.parts.gpus.counts().len();
             return Err(StartError::NoSuchGpu { wanted, there });

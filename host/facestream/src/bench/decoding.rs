@@ -22,10 +22,10 @@ pub(super) struct Line {
 }
 
 pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Line>> {
-    let clip = ClipReader::open(&bench.args.clip)?;
+    let clip = ClipReader::open(&bench.clip)?;
     let params = clip.params().clone();
     let units = clip.collect::<Result<Vec<AccessUnit>, _>>()?;
-    println!("decode: {} {}", params.codec.as_str(), bench.args.clip.display());
+    println!("decode: {} {}", params.codec.as_str(), bench.clip.display());
     let mut lines = Vec::new();
     for &decoders in &bench.args.decoders {
         let (count, stop) = (AtomicU64::new(0), AtomicBool::new(false));

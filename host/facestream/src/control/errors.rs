@@ -27,7 +27,7 @@ pub(super) fn start_error(error: StartError) -> ControlError {
                 ..
             },
         ) => invalid("/model", error.to_string()),
-        error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping) => {
+        error @ (StartError::Busy(_) | StartError::Later(_) | StartError::Stopping | StartError::Lost(_)) => {
             ControlError::Unavailable(error.to_string())
         }
         error @ StartError::Full(_) => ControlError::NoCapacity(error.to_string()),

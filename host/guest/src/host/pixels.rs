@@ -10,6 +10,7 @@ use wasmtime::Result;
 use wasmtime::component::Resource;
 
 use super::HostState;
+use super::limits::Deadline;
 use crate::bindings::pixels::{self as wit, CropOptions, GrayImage, PixelError, RgbImage};
 use crate::bindings::types;
 use crate::bindings::{HeldCrop, LentFrame};
@@ -38,7 +39,8 @@ impl wit::HostFrame for HostState {
             None => {
                 let picture = &self.table.get(&frame)?.picture;
                 match widened(area, margin) {
-                    Some(area) => picture.crop(area, max_side).map_err(|e| pixel_error(&e)),
+                    Some(area) => waiting(picture, &mut self.deadline, || picture.crop(area, max_side))
+                        .map_err(|e| pixel_error(&e)),
                     None => Err(PixelError::OutOfFrame),
                 }
             }
@@ -65,7 +67,7 @@ impl wit::HostFrame for HostState {
             return Ok(replayed);
         }
         let picture = &self.table.get(&frame)?.picture;
-        let answer = measure(picture, area).map(convert::quality_to_wit);
+        let answer = measure(picture, area, &mut self.deadline).map(convert::quality_to_wit);
         self.tape.note_quality(request, &answer);
         Ok(answer)
     }
@@ -77,7 +79,7 @@ impl wit::HostFrame for HostState {
             return Ok(replayed);
         }
         let picture = &self.table.get(&frame)?.picture;
-        let answer = luma(picture, max_side);
+        let answer = luma(picture, max_side, &mut self.deadline);
         self.budgets.crop(answer.as_ref().map_or(0, |i| i.data.len()))?;
         self.tape.note_luma(request, &answer);
         Ok(answer)
@@ -104,7 +106,7 @@ impl wit::HostCrop for HostState {
         let answer = match self.tape.replay_quality(request) {
             Some(replayed) => replayed,
             None => {
-                let answer = measure(picture, whole(picture)).map(convert::quality_to_wit);
+                let answer = measure(picture, whole(picture), &mut self.deadline).map(convert::quality_to_wit);
                 self.tape.note_quality(request, &answer);
                 answer
             }
@@ -124,7 +126,7 @@ impl wit::HostCrop for HostState {
         if let Some(replayed) = self.tape.replay_luma(request) {
             return Ok(replayed);
         }
-        let answer = luma(picture, max_side);
+        let answer = luma(picture, max_side, &mut self.deadline);
         self.budgets.crop(answer.as_ref().map_or(0, |i| i.data.len()))?;
         self.tape.note_luma(request, &answer);
         Ok(answer)
@@ -137,7 +139,7 @@ impl wit::HostCrop for HostState {
         if let Some(replayed) = self.tape.replay_rgb(request) {
             return Ok(replayed);
         }
-        let answer = with_planes(picture, |planes| {
+        let answer = with_planes(picture, &mut self.deadline, |planes| {
             let image = facestream_pixels::rgb(planes, max_side).map_err(|e| pixel_error(&e))?;
             Ok(RgbImage { width: image.width, height: image.height, data: image.data })
         });
@@ -156,7 +158,7 @@ impl wit::HostCrop for HostState {
         if let Some(replayed) = self.tape.replay_jpeg(request) {
             return Ok(replayed);
         }
-        let answer = with_planes(picture, |planes| {
+        let answer = with_planes(picture, &mut self.deadline, |planes| {
             facestream_pixels::jpeg(planes, quality).map_err(|e| PixelError::Failed(e.to_string()))
         });
         self.budgets.crop(answer.as_ref().map_or(0, Vec::len))?;
@@ -179,24 +181,40 @@ fn whole(picture: &Arc<dyn Picture>) -> Rect {
     Rect { x: 0.0, y: 0.0, width: picture.width() as f32, height: picture.height() as f32 }
 }
 
-fn measure(picture: &Arc<dyn Picture>, area: Rect) -> std::result::Result<Quality, PixelError> {
+/// Does what may wait for the device on which a picture lies: not the guest's time.
+fn waiting<T>(picture: &Arc<dyn Picture>, deadline: &mut Deadline, f: impl FnOnce() -> T) -> T {
+    if picture.planes().is_some() { f() } else { deadline.excusing(f) }
+}
+
+fn measure(
+    picture: &Arc<dyn Picture>,
+    area: Rect,
+    deadline: &mut Deadline,
+) -> std::result::Result<Quality, PixelError> {
     match picture.planes() {
         Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
         // On a device: the part that counts is brought here as it is, and measured in its own place.
         None => {
-            let Some(Fetched { picture: part, origin }) = picture.fetch(area).map_err(|e| pixel_error(&e))? else {
+            let fetched = waiting(picture, deadline, || picture.fetch(area));
+            let Some(Fetched { picture: part, origin }) = fetched.map_err(|e| pixel_error(&e))? else {
                 return Err(PixelError::Failed("the picture cannot be read from its device".to_owned()));
             };
             let window = facestream_pixels::measured_window(picture.width(), picture.height(), area);
             let window = window.map_err(|e| pixel_error(&e))?;
             let moved = window.seen_from(origin);
-            with_planes(&part, |planes| facestream_pixels::measure(planes, moved).map_err(|e| pixel_error(&e)))
+            with_planes(&part, deadline, |planes| {
+                facestream_pixels::measure(planes, moved).map_err(|e| pixel_error(&e))
+            })
         }
     }
 }
 
-fn luma(picture: &Arc<dyn Picture>, max_side: u32) -> std::result::Result<GrayImage, PixelError> {
-    with_planes(picture, |planes| {
+fn luma(
+    picture: &Arc<dyn Picture>,
+    max_side: u32,
+    deadline: &mut Deadline,
+) -> std::result::Result<GrayImage, PixelError> {
+    with_planes(picture, deadline, |planes| {
         let image = facestream_pixels::luma(planes, max_side).map_err(|e| pixel_error(&e))?;
         Ok(GrayImage { width: image.width, height: image.height, data: image.data })
     })
@@ -205,12 +223,13 @@ fn luma(picture: &Arc<dyn Picture>, max_side: u32) -> std::result::Result<GrayIm
 /// Runs `f` on the picture's planes, read back from the device first where it lies on one.
 fn with_planes<T>(
     picture: &Arc<dyn Picture>,
+    deadline: &mut Deadline,
     f: impl FnOnce(facestream_core::Planes<'_>) -> std::result::Result<T, PixelError>,
 ) -> std::result::Result<T, PixelError> {
     if let Some(planes) = picture.planes() {
         return f(planes);
     }
-    let copy = picture.crop(whole(picture), 0).map_err(|e| pixel_error(&e))?;
+    let copy = waiting(picture, deadline, || picture.crop(whole(picture), 0)).map_err(|e| pixel_error(&e))?;
     match copy.planes() {
         Some(planes) => f(planes),
         None => Err(PixelError::Failed("the picture cannot be read from its device".to_owned())),
