@@ -70,6 +70,12 @@ impl GpuError {
             | C::CUDA_ERROR_HARDWARE_STACK_ERROR
             | C::CUDA_ERROR_ECC_UNCORRECTABLE
             | C::CUDA_ERROR_ASSERT
+            | C::CUDA_ERROR_LAUNCH_TIMEOUT
+            | C::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | C::CUDA_ERROR_MISALIGNED_ADDRESS
+            | C::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | C::CUDA_ERROR_INVALID_PC
+            | C::CUDA_ERROR_NVLINK_UNCORRECTABLE
             | C::CUDA_ERROR_CONTEXT_IS_DESTROYED
             | C::CUDA_ERROR_DEVICE_UNAVAILABLE => Self::Lost { gpu, reason },
             _ => Self::Call { gpu, what, reason },

@@ -237,6 +237,43 @@ mod tests {
     }
 
     #[test]
+    fn the_quick_check_and_the_one_that_finds_words_agree() {
+        let floats = [0.0, -0.0, -1.0, 0.5, 1.0, 1.1, 1e6, f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        let spoilt: [fn(&mut Track, f32); 7] = [
+            |t, v| t.bbox.x = v,
+            |t, v| t.bbox.y = v,
+            |t, v| t.bbox.width = v,
+            |t, v| t.bbox.height = v,
+            |t, v| t.velocity.x = v,
+            |t, v| t.velocity.y = v,
+            |t, v| t.confidence = v,
+        ];
+        let mut all: Vec<Track> = Vec::new();
+        for spoil in spoilt {
+            for v in floats {
+                let mut t = track(1);
+                spoil(&mut t, v);
+                all.push(t);
+            }
+        }
+        let detections = [None, Some(0), Some(1), Some(2), Some(u32::MAX)];
+        all.extend(detections.map(|detection| Track { detection, ..track(1) }));
+        all.extend([0, MAX_TRACK_ID, MAX_TRACK_ID + 1, u64::MAX].map(track));
+        let seen = [(0, 0), (5, 4), (0, u64::MAX), (u64::MAX, u64::MAX)];
+        all.extend(seen.map(|(first_seen_ns, last_seen_ns)| Track { first_seen_ns, last_seen_ns, ..track(1) }));
+        let (mut sound, mut unsound) = (0, 0);
+        for t in &all {
+            for detections in [0, 1, 2] {
+                let quick = is_sound(t, 1920.0, 1_000_000_000, detections);
+                let words = super::track(t, 1920.0, 1_000_000_000, detections);
+                assert_eq!(quick, words.is_ok(), "{t:?}, {detections} detections: {words:?}");
+                *(if quick { &mut sound } else { &mut unsound }) += 1;
+            }
+        }
+        assert!(sound > 20 && unsound > 20, "{sound} and {unsound}");
+    }
+
+    #[test]
     fn sound_updates_pass_and_each_kind_of_nonsense_is_named() {
         assert_eq!(check(|_| ()), Ok(()));
         let cases: &[Case<TrackUpdate>] = &[

@@ -161,6 +161,10 @@ mod tests {
             facestream_test_support::skip("stem", "no AVX2 and FMA in this processor");
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if !std::arch::is_x86_feature_detected!("avx512f") {
+            facestream_test_support::skip("stem on AVX-512", "no AVX-512 in this processor: AVX2 is tested alone");
+        }
         let first = conv([16, 3, 3, 3], 2, 1, 1);
         let point = conv([16, 16, 1, 1], 1, 1, 2);
         let spatial = conv([16, 1, 3, 3], 1, 16, 3);

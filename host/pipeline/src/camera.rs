@@ -5,7 +5,7 @@
 //! Queues: ingest → decode, see `facestream_ingest`; decode → inference, see `facestream_infer::Feed`; inference →
 //! guests, see [`crate::lane`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -131,13 +131,22 @@ impl RunningCamera {
         let feed = {
             let lane = Arc::clone(&lane);
             let camera = spec.id.clone();
+            let failed = AtomicU64::new(0);
             engine.attach(
                 FeedKind::Live,
                 Arc::clone(&metrics),
                 Arc::new(move |frame, result| match result {
-                    Ok(detections) => lane.frame(frame, detections),
-                    // Counted by the engine.
-                    Err(error) => tracing::warn!(%camera, %error, "inference failed on a frame"),
+                    Ok(detections) => {
+                        failed.store(0, Ordering::Relaxed);
+                        lane.frame(frame, detections);
+                    }
+                    // Counted by the engine; told at the first, second, fourth, eighth in a row: a lost GPU fails on all.
+                    Err(error) => {
+                        let in_a_row = failed.fetch_add(1, Ordering::Relaxed) + 1;
+                        if in_a_row.is_power_of_two() {
+                            tracing::warn!(%camera, %error, in_a_row, "inference failed on a frame");
+                        }
+                    }
                 }),
             )
         };

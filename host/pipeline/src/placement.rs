@@ -201,11 +201,12 @@ impl Gpus {
         Some(Seat { gpu: Arc::clone(gpu), cameras: Arc::clone(cameras) })
     }
 
-    /// GPUs that do not answer this process any more, with the reason and the remedy.
+    /// GPUs that do not answer this process any more, with the reason and the remedy. Asks each of them.
     #[must_use]
     pub fn lost(&self) -> Vec<GpuError> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter_map(|(gpu, _)| gpu.lost()).collect()
+        // What goes wrong in asking is noted by the GPU itself.
+        all.iter().filter_map(|(gpu, _)| gpu.memory().err().filter(GpuError::is_lost).or_else(|| gpu.lost())).collect()
     }
 
     /// Each GPU with its number of cameras.

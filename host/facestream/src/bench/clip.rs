@@ -26,11 +26,18 @@ const SECONDS: u32 = 10;
 /// # Errors
 /// When there is no `ffmpeg`, or it cannot make it.
 pub(super) fn make(codec: ClipCodec, photo: &Path, cache: &Path) -> anyhow::Result<PathBuf> {
-    let name = match codec {
-        ClipCodec::H264 => "bench-h264-1080p30.mp4",
-        ClipCodec::H265 => "bench-h265-1080p30.mp4",
+    let coding = match codec {
+        ClipCodec::H264 => "h264",
+        ClipCodec::H265 => "h265",
     };
-    let file = cache.join(name);
+    let shows = if photo.is_file() { "faces" } else { "pattern" };
+    let name = format!("bench-{shows}-{coding}-1080p30.mp4");
+    let file = cache.join(&name);
+    if !photo.is_file() {
+        println!(
+            "no photo with faces is there (`cargo xtask setup` brings one): the clip shows a test pattern, guests idle"
+        );
+    }
     if file.is_file() {
         return Ok(file);
     }
@@ -43,6 +50,8 @@ pub(super) fn make(codec: ClipCodec, photo: &Path, cache: &Path) -> anyhow::Resu
          give --clip FILE (H.264 or H.265), or install ffmpeg",
     )?;
     if !done.status.success() {
+        // Nothing more can be done about what it left.
+        drop(std::fs::remove_file(&part));
         let said = String::from_utf8_lossy(&done.stderr);
         bail!("ffmpeg cannot make a clip ({}): give --clip FILE instead", said.trim());
     }

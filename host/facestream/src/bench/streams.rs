@@ -158,9 +158,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Summary> {
             camera.stop(Duration::from_secs(10)).await;
         }
     });
-    let summary = summary?;
-    report::show(&summary);
-    Ok(summary)
+    summary
 }
 
 /// A camera that waits to be started: what the pacer's side sends to.
@@ -400,31 +398,39 @@ impl<'a> Cameras<'a> {
             guest_cores: now.guest_cpu_us.saturating_sub(before.guest_cpu_us) as f64 / 1e6 / seconds,
             joined: None,
         };
+        report::show(&summary);
         if self.bench.args.joining > 0 {
-            summary.joined = Some(self.join(&summary)?);
+            let joined = self.join(&summary, told)?;
+            report::show_joined(&joined);
+            summary.joined = Some(joined);
         }
         Ok(summary)
     }
 
     /// Starts more cameras one after the other while the others run, then measures what all take.
-    fn join(&mut self, before: &Summary) -> anyhow::Result<Joined> {
+    fn join(&mut self, before: &Summary, told: &Paced) -> anyhow::Result<Joined> {
         let (streams, joining) = (self.bench.args.streams as usize, self.bench.args.joining);
         let counts = Arc::clone(&self.counts);
         let drops = self.drops(streams);
-        let begun = Instant::now();
+        let overflow = told.overflow.load(Ordering::Relaxed);
         let (started, seen) = counts.during(|| -> anyhow::Result<Vec<f64>> {
             let mut took = Vec::new();
             for _ in 0..joining {
                 let one = Instant::now();
                 self.start_one()?;
-                self.all_run(begun)?;
+                self.all_run(one)?;
                 took.push(one.elapsed().as_secs_f64() * 1e3);
                 std::thread::sleep(Duration::from_millis(500));
             }
             Ok(took)
         });
         let started_ms = started?;
-        let drops_of_others = since(&drops, &self.drops(streams));
+        let mut drops_of_others = since(&drops, &self.drops(streams));
+        // The pacer does not tell cameras apart: those that join are counted here too.
+        let overflow = told.overflow.load(Ordering::Relaxed) - overflow;
+        if overflow > 0 {
+            drops_of_others.insert("access-unit-queue-full".to_owned(), overflow);
+        }
         let others = Percentiles::of(seen.latencies.into_iter().map(|(complete, _)| complete).collect());
         std::thread::sleep(Duration::from_secs(2));
         let (from, at) = (cpu_seconds(), Instant::now());
@@ -435,6 +441,7 @@ impl<'a> Cameras<'a> {
         let each = |more: f64| more / f64::from(joining);
         Ok(Joined {
             cameras: joining,
+            frame_ms: 1e3 / self.bench.args.fps,
             start_ms: Percentiles::of(started_ms),
             others_latency_ms: others,
             others_worst_before_ms: before.latency_ms.max,

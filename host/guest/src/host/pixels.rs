@@ -39,8 +39,10 @@ impl wit::HostFrame for HostState {
             None => {
                 let picture = &self.table.get(&frame)?.picture;
                 match widened(area, margin) {
-                    Some(area) => waiting(picture, &mut self.deadline, || picture.crop(area, max_side))
-                        .map_err(|e| pixel_error(&e)),
+                    Some(area) => {
+                        read_back(picture, area, &mut self.deadline);
+                        picture.crop(area, max_side).map_err(|e| pixel_error(&e))
+                    }
                     None => Err(PixelError::OutOfFrame),
                 }
             }
@@ -181,9 +183,12 @@ fn whole(picture: &Arc<dyn Picture>) -> Rect {
     Rect { x: 0.0, y: 0.0, width: picture.width() as f32, height: picture.height() as f32 }
 }
 
-/// Does what may wait for the device on which a picture lies: not the guest's time.
-fn waiting<T>(picture: &Arc<dyn Picture>, deadline: &mut Deadline, f: impl FnOnce() -> T) -> T {
-    if picture.planes().is_some() { f() } else { deadline.excusing(f) }
+/// Brings a part of a picture from its device, which keeps it for what follows. Waiting for that is not the guest's time,
+/// what is done with the pixels is. An error shows again where they are used.
+fn read_back(picture: &Arc<dyn Picture>, area: Rect, deadline: &mut Deadline) {
+    if picture.planes().is_none() {
+        deadline.excusing(|| drop(picture.fetch(area)));
+    }
 }
 
 fn measure(
@@ -195,8 +200,8 @@ fn measure(
         Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
         // On a device: the part that counts is brought here as it is, and measured in its own place.
         None => {
-            let fetched = waiting(picture, deadline, || picture.fetch(area));
-            let Some(Fetched { picture: part, origin }) = fetched.map_err(|e| pixel_error(&e))? else {
+            read_back(picture, area, deadline);
+            let Some(Fetched { picture: part, origin }) = picture.fetch(area).map_err(|e| pixel_error(&e))? else {
                 return Err(PixelError::Failed("the picture cannot be read from its device".to_owned()));
             };
             let window = facestream_pixels::measured_window(picture.width(), picture.height(), area);
@@ -229,7 +234,8 @@ fn with_planes<T>(
     if let Some(planes) = picture.planes() {
         return f(planes);
     }
-    let copy = waiting(picture, deadline, || picture.crop(whole(picture), 0)).map_err(|e| pixel_error(&e))?;
+    read_back(picture, whole(picture), deadline);
+    let copy = picture.crop(whole(picture), 0).map_err(|e| pixel_error(&e))?;
     match copy.planes() {
         Some(planes) => f(planes),
         None => Err(PixelError::Failed("the picture cannot be read from its device".to_owned())),

@@ -52,12 +52,16 @@ pub(super) fn pace(
             }
             let source = &mut sources[n];
             let offset = Duration::from_secs_f64(within(source) + f64::from(round) * period.as_secs_f64());
-            if offset < source.phase || !source.joined.load(Ordering::Relaxed) {
+            if offset < source.phase {
                 continue;
             }
             let wait = (start + offset).saturating_duration_since(Instant::now());
             if !wait.is_zero() {
                 std::thread::sleep(wait);
+            }
+            // Not before the waiting: with nobody there the clock would run ahead.
+            if !source.joined.load(Ordering::Relaxed) {
+                continue;
             }
             let due_ns = start_ns + offset.as_nanos() as u64;
             let counted = measuring.load(Ordering::Relaxed);

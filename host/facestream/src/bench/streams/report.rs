@@ -52,10 +52,13 @@ pub(in super::super) struct Summary {
 #[derive(Clone, Debug, Serialize)]
 pub(in super::super) struct Joined {
     pub(super) cameras: u32,
+    /// Time of a frame.
+    pub(super) frame_ms: f64,
     /// From the start of one until it gave its first frame.
     pub(super) start_ms: Percentiles,
     /// Of the cameras that ran before, meanwhile: as `latency_ms`.
     pub(super) others_latency_ms: Percentiles,
+    /// Of all the time that was measured before.
     pub(super) others_worst_before_ms: f64,
     /// By reason.
     pub(super) drops_of_others: BTreeMap<String, u64>,
@@ -116,21 +119,22 @@ pub(super) fn show(s: &Summary) {
         |(stage, cores): (&String, &f64)| format!("{stage} {cores:.2} ({:.0} %)", 100.0 * cores / all.max(1e-9));
     println!("  cores by stage: {}", stages.into_iter().map(share).collect::<Vec<_>>().join(", "));
     println!("  mean call of {:?}: {:.0?} us", s.guests, s.guest_call_us);
-    if let Some(j) = &s.joined {
-        let one = 1e3 / 30.0;
-        let later = j.others_latency_ms.max - j.others_worst_before_ms;
-        println!(
-            "  {} cameras joined: first frame after {:.0} ms (worst {:.0}); the others' worst frame {:.1} ms, {:.1} before \
-             ({:+.1} frames of 33 ms), drops {:?}; each took {:.3} cores and {:.1} MiB of GPU memory",
-            j.cameras,
-            j.start_ms.p50,
-            j.start_ms.max,
-            j.others_latency_ms.max,
-            j.others_worst_before_ms,
-            later / one,
-            j.drops_of_others,
-            j.cores_each,
-            j.gpu_memory_mib_each
-        );
-    }
+}
+
+pub(super) fn show_joined(j: &Joined) {
+    let later = j.others_latency_ms.max - j.others_worst_before_ms;
+    println!(
+        "  {} cameras joined: first frame after {:.0} ms (worst {:.0}); the others' worst frame {:.1} ms, {:.1} before \
+         ({:+.1} frames of {:.0} ms), drops {:?}; each took {:.3} cores and {:.1} MiB of GPU memory",
+        j.cameras,
+        j.start_ms.p50,
+        j.start_ms.max,
+        j.others_latency_ms.max,
+        j.others_worst_before_ms,
+        later / j.frame_ms,
+        j.frame_ms,
+        j.drops_of_others,
+        j.cores_each,
+        j.gpu_memory_mib_each
+    );
 }

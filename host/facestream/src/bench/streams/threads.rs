@@ -75,6 +75,6 @@ mod tests {
             CpuByStage(BTreeMap::from([("decoding".to_owned(), 300), ("other".to_owned(), 7)])),
         );
         assert_eq!(now.cores_since(&earlier, 2.0), BTreeMap::from([("decoding".to_owned(), 1.0)]));
-        assert!(CpuByStage::read().0.values().sum::<u64>() < u64::MAX);
+        assert!(!CpuByStage::read().0.is_empty(), "this process has threads");
     }
 }
