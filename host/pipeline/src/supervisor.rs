@@ -18,94 +18,22 @@ use facestream_core::guest::{GuestsSpec, SlotKind};
 use facestream_core::metrics::DropReason;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, CameraStatus, WorkerId};
 use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, StoreError, SwapError};
-use facestream_ingest::PolicyError;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::book::SlotBook;
-use crate::camera::{RunningCamera, Shared, SpawnError};
+use crate::camera::{RunningCamera, Shared};
 use crate::changes::Changes;
-use crate::models::{ModelError, Models};
+use crate::models::Models;
 use crate::placement::{AdmissionConfig, Demand, Full, Gpus, Room, Seat, admit};
 use crate::recordings::Recordings;
 use crate::rollouts::Rollouts;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
-pub use failure::SwapFailure;
+pub use failure::{StartError, SwapFailure};
 pub use rollouts::{RolloutCounts, RolloutFailure};
 pub use trials::{MAX_CANDIDATES, TrialFailure};
-
-/// Why a camera was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another camera of that id is wanted.
-    #[error("camera {camera} exists with other settings: {difference}")]
-    Conflict {
-        /// Which.
-        camera: CameraId,
-        /// Names of the settings that differ.
-        difference: String,
-    },
-    /// The same id is being started or stopped right now.
-    #[error("camera {0} is being started or stopped right now; try again")]
-    Busy(CameraId),
-    /// The host is busy with something that this must wait for.
-    #[error("{0}")]
-    Later(String),
-    /// Its address may not be reached.
-    #[error("rtsp_link refused: {0}")]
-    Address(#[from] PolicyError),
-    /// `detect_fps` or the like is out of range.
-    #[error("{0}")]
-    Invalid(String),
-    /// Its model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// One of its guests.
-    #[error("{slot}: {reason}")]
-    Guest {
-        /// Slot.
-        slot: SlotKind,
-        /// Whether the store has nothing of that name.
-        unknown: bool,
-        /// Why, in words.
-        reason: String,
-    },
-    /// A limit of a slot that this host does not allow.
-    #[error("{slot}: {limit} {reason}")]
-    Limit {
-        /// Slot.
-        slot: SlotKind,
-        /// The limit's name.
-        limit: &'static str,
-        /// Why, in words.
-        reason: String,
-    },
-    /// It names a GPU that this host does not use.
-    #[error("there is no GPU {wanted}: this host uses {there}, numbered as in `facestream doctor` (infer.device)")]
-    NoSuchGpu {
-        /// Asked for.
-        wanted: usize,
-        /// How many are in use.
-        there: usize,
-    },
-    /// Its GPU has no room for it.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// Every GPU that could run it is lost.
-    #[error(transparent)]
-    Lost(#[from] facestream_gpu::GpuError),
-    /// It could not be remembered.
-    #[error(transparent)]
-    Wanted(#[from] WantedError),
-    /// It could not be started.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    /// The host is going down.
-    #[error("the host is stopping")]
-    Stopping,
-}
 
 /// What the supervisor is made of.
 pub struct Parts {
