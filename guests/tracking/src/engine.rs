@@ -254,7 +254,7 @@ impl<M: Motion> Engine<M> {
         limit: f32,
         now: u64,
     ) {
-        if columns.is_empty() || pool.is_empty() {
+        if columns.is_empty() {
             return;
         }
         let free = |i: &&u32| {
@@ -263,22 +263,24 @@ impl<M: Motion> Engine<M> {
         };
         s.rows.clear();
         s.rows.extend(pool.iter().filter(free));
+        if s.rows.is_empty() {
+            return;
+        }
         let margin = if let Cost::Widened(margin) = cost { margin } else { 0.0 };
-        s.overlaps.set(
+        s.overlaps.find(
             s.rows.iter().map(|&i| self.tracks[i as usize].bbox.with_margin(margin)),
             columns.iter().map(|&i| detections[i as usize].bbox.with_margin(margin)),
         );
-        s.overlaps.find();
-        if s.overlaps.pairs.is_empty() {
+        self.weigh(s, detections, columns, cost, limit);
+        if s.edges.is_empty() {
             return;
         }
-        self.weigh(s, detections, columns, cost, limit);
         s.solver.solve(s.rows.len(), columns.len(), &s.edges, limit);
         self.take(s, detections, columns, now);
     }
 
     /// The pairs that overlap and cost less than `limit`.
-    // Not inlined, as other steps here: see `Overlaps::find`.
+    // Not inlined, as other steps here: see `Overlaps::search`.
     #[inline(never)]
     fn weigh(&self, s: &mut Scratch, detections: &[Detection], columns: &[u32], cost: Cost, limit: f32) {
         let Scratch { rows, edges, overlaps, .. } = s;

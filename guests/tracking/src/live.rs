@@ -13,7 +13,7 @@ pub(crate) enum Phase {
     Tentative,
     Followed,
     Lost,
-    /// Ends with this frame; never seen outside `advance`.
+    /// Ends with this frame; never seen outside `Engine::advance`.
     Ended,
 }
 

@@ -46,18 +46,18 @@ pub(crate) struct Overlaps {
 }
 
 impl Overlaps {
-    /// Sets the boxes.
-    pub(crate) fn set(&mut self, rows: impl Iterator<Item = Rect>, cols: impl Iterator<Item = Rect>) {
+    /// Takes the boxes and finds the pairs, row by row.
+    pub(crate) fn find(&mut self, rows: impl Iterator<Item = Rect>, cols: impl Iterator<Item = Rect>) {
         self.rows.clear();
         self.rows.extend(rows);
         self.cols.clear();
         self.cols.extend(cols);
+        self.search();
     }
 
-    /// Finds the pairs, row by row.
     // Not inlined, as steps of the engine: a wasm engine's compiler keeps few values of one large function in registers.
     #[inline(never)]
-    pub(crate) fn find(&mut self) {
+    fn search(&mut self) {
         let Self { rows, cols, pairs, blocks } = self;
         blocks.clear();
         blocks.extend(cols.chunks(LANES).map(Block::of));
@@ -137,8 +137,7 @@ mod tests {
             let mut overlaps = Overlaps::default();
             // Twice: what was there before must not show.
             for _ in 0..2 {
-                overlaps.set(rows.iter().copied(), cols.iter().copied());
-                overlaps.find();
+                overlaps.find(rows.iter().copied(), cols.iter().copied());
                 prop_assert_eq!(&overlaps.pairs, &expected);
             }
         }

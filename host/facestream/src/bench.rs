@@ -4,6 +4,7 @@
 //! short has told what it knows; the JSON holds all of them.
 
 mod clip;
+mod cpu;
 mod decoding;
 mod inference;
 mod preprocessing;
@@ -164,16 +165,6 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Processor seconds that this process has used, over all threads.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields 14 and 15, user and system time in ticks of 10 ms (proc(5)); the name in brackets may hold spaces.
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks = |n: usize| fields.get(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// The value below which `share` of the sorted values lie.

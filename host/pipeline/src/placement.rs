@@ -205,8 +205,12 @@ impl Gpus {
     #[must_use]
     pub fn lost(&self) -> Vec<GpuError> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        // What goes wrong in asking is noted by the GPU itself.
-        all.iter().filter_map(|(gpu, _)| gpu.memory().err().filter(GpuError::is_lost).or_else(|| gpu.lost())).collect()
+        let ask = |gpu: &Gpu| {
+            // What goes wrong in asking is noted by the GPU itself.
+            drop(gpu.memory());
+            gpu.lost()
+        };
+        all.iter().filter_map(|(gpu, _)| ask(gpu)).collect()
     }
 
     /// Each GPU with its number of cameras.

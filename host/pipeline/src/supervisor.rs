@@ -158,7 +158,9 @@ impl Supervisor {
             let id = spec.id.clone();
             // A GPU that is gone since must not keep its cameras away.
             let seat = self.parts.gpus.take(spec.gpu).or_else(|| self.parts.gpus.take(None));
-            if let (None, Some(lost)) = (&seat, self.parts.gpus.lost().first()) {
+            if seat.is_none()
+                && let Some(lost) = self.parts.gpus.lost().first()
+            {
                 tracing::error!(camera = %id, error = %lost, "the processor does a camera's work");
             }
             match self.launch(worker, spec, seat) {

@@ -10,7 +10,8 @@ use facestream_core::{CameraMetrics, SystemClock};
 use facestream_decode::{Acceleration, ClipReader, DecodeConfig, open_decoder};
 use serde::Serialize;
 
-use super::{Bench, SHORT, cpu_seconds};
+use super::cpu::cpu_seconds;
+use super::{Bench, SHORT};
 
 /// One number of decoders.
 #[derive(Clone, Debug, Serialize)]

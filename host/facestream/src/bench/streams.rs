@@ -6,7 +6,6 @@
 
 mod pace;
 mod report;
-mod threads;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +38,8 @@ use pace::{Paced, Source};
 pub(super) use report::Summary;
 use report::{Joined, Percentiles};
 
-use super::{Bench, cpu_seconds};
+use super::Bench;
+use super::cpu::{CpuByStage, cpu_seconds};
 use crate::parts;
 
 /// Access units that may wait before a decoder, as in the service.
@@ -195,7 +195,7 @@ struct Totals {
     guest_cpu_us: u64,
     engine: facestream_infer::EngineStats,
     cpu_seconds: f64,
-    threads: threads::CpuByStage,
+    threads: CpuByStage,
 }
 
 impl<'a> Cameras<'a> {
@@ -325,7 +325,7 @@ impl<'a> Cameras<'a> {
             guest_cpu_us: self.running.iter().flat_map(|c| c.status().slots).map(|s| s.cpu_us).sum(),
             engine: self.engine.stats(),
             cpu_seconds: cpu_seconds(),
-            threads: threads::CpuByStage::read(),
+            threads: CpuByStage::read(),
         }
     }
 

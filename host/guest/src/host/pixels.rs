@@ -200,8 +200,8 @@ fn measure(
         Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
         // On a device: the part that counts is brought here as it is, and measured in its own place.
         None => {
-            read_back(picture, area, deadline);
-            let Some(Fetched { picture: part, origin }) = picture.fetch(area).map_err(|e| pixel_error(&e))? else {
+            let fetched = deadline.excusing(|| picture.fetch(area)).map_err(|e| pixel_error(&e))?;
+            let Some(Fetched { picture: part, origin }) = fetched else {
                 return Err(PixelError::Failed("the picture cannot be read from its device".to_owned()));
             };
             let window = facestream_pixels::measured_window(picture.width(), picture.height(), area);

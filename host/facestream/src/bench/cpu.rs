@@ -1,11 +1,20 @@
-//! Processor time by what threads do, from their names.
+//! Processor time of this process: all of it, and by what threads do, from their names.
 //!
-//! Owns the reading of this process's threads. Threads that end between two readings take their time with them; those
+//! Owns the reading of `/proc/self`. Threads that end between two readings take their time with them; those
 //! of the pipeline live as long as its cameras. Must not know cameras.
 
 use std::collections::BTreeMap;
 
-/// Ticks of 10 ms (proc(5)) by stage.
+/// Seconds of all threads, those that have ended too.
+pub(super) fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    named_ticks(&stat).map_or(0.0, |(_, ticks)| ticks as f64 / TICKS_A_SECOND)
+}
+
+/// In which proc(5) counts.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Ticks by stage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CpuByStage(BTreeMap<String, u64>);
 
@@ -15,7 +24,7 @@ impl CpuByStage {
         let mut all = Self::default();
         let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         for stat in tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()) {
-            if let Some((name, ticks)) = thread(&stat) {
+            if let Some((name, ticks)) = named_ticks(&stat) {
                 *all.0.entry(stage(name).to_owned()).or_default() += ticks;
             }
         }
@@ -26,14 +35,14 @@ impl CpuByStage {
     pub(super) fn cores_since(&self, earlier: &Self, seconds: f64) -> BTreeMap<String, f64> {
         let ticks = |(stage, now): (&String, &u64)| {
             let more = now.saturating_sub(earlier.0.get(stage).copied().unwrap_or(0));
-            (more > 0).then(|| (stage.clone(), more as f64 / 100.0 / seconds))
+            (more > 0).then(|| (stage.clone(), more as f64 / TICKS_A_SECOND / seconds))
         };
         self.0.iter().filter_map(ticks).collect()
     }
 }
 
-/// Name and ticks of a line of `stat`: `TID (NAME) S …`, user and system time 14th and 15th.
-fn thread(stat: &str) -> Option<(&str, u64)> {
+/// Name and ticks of a line of `stat`, a process's or a thread's: `ID (NAME) S …`, user and system time 14th and 15th.
+fn named_ticks(stat: &str) -> Option<(&str, u64)> {
     let (before, after) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
     let mut fields = after.split_whitespace().skip(11);
@@ -62,10 +71,10 @@ mod tests {
     #[test]
     fn names_with_brackets_and_blanks_are_read() {
         let stat = "12 (dec-a (b) c) S 1 1 1 0 -1 4194560 10 0 0 0 70 30 0 0 20 0 1 0";
-        assert_eq!(thread(stat), Some(("dec-a (b) c", 100)));
+        assert_eq!(named_ticks(stat), Some(("dec-a (b) c", 100)));
         assert_eq!(stage("dec-a"), "decoding");
         assert_eq!(stage("jsonl-sink"), "other");
-        assert_eq!(thread("12 (x) S 1"), None);
+        assert_eq!(named_ticks("12 (x) S 1"), None);
     }
 
     #[test]
