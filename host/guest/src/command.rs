@@ -86,7 +86,7 @@ pub fn run_command(
     state.program = Some(Program { arguments, exit: None });
     let mut store = Store::new(engine.wasmtime(), state);
     store.limiter(|state| &mut state.memory);
-    store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
+    store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));
     let ticks = store.data_mut().deadline.begin(CallKind::Frame);
     store.set_epoch_deadline(ticks);
 

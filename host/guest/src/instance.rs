@@ -88,7 +88,7 @@ impl Sandbox {
         let bounded = component.engine().bounded();
         if bounded {
             store.limiter(|state| &mut state.memory);
-            store.epoch_deadline_callback(|cx| Ok(cx.data().deadline.check()));
+            store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));
             store.set_hostcall_fuel(env.limits.transfer_bytes());
         }
         if component.engine().is_metered() {
