@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use facestream_core::frame::{ColorMatrix, PixelFormat, Planes};
 use facestream_core::{CameraMetrics, Detection, Frame, Picture, Rect, SystemClock};
-use facestream_decode::{Acceleration, ClipReader, DecodeConfig, open_decoder};
+use facestream_decode::{Acceleration, ClipReader, DecodeConfig, FileSource, open_decoder};
 use facestream_gpu::{Buffer, Colour, DevicePicture, Gpu};
 use facestream_infer::{
     Channels, DeviceLetterbox, Fit, Geometry, InferConfig, InputSize, InputSpec, Letterbox, Provider,
@@ -158,7 +158,15 @@ fn crops_and_measures_equal_those_from_host_memory() {
     }
 }
 
-/// Every frame's bytes as NV12, by the decoder asked for.
+/// All of a frame's planes, from wherever it lies.
+fn bytes(frame: &Frame) -> Vec<u8> {
+    let whole = Rect { x: 0.0, y: 0.0, width: frame.picture.width() as f32, height: frame.picture.height() as f32 };
+    let copy = frame.picture.crop(whole, 0).unwrap();
+    let planes = copy.planes().unwrap();
+    [planes.y, planes.u, planes.v].concat()
+}
+
+/// Every frame's bytes, by the decoder asked for.
 fn decoded(path: &Path, gpu: Option<&Arc<Gpu>>) -> (Vec<(u64, Vec<u8>)>, String) {
     let clip = ClipReader::open(path).unwrap();
     let acceleration = if gpu.is_some() { Acceleration::Cuda } else { Acceleration::Cpu };
@@ -168,16 +176,25 @@ fn decoded(path: &Path, gpu: Option<&Arc<Gpu>>) -> (Vec<(u64, Vec<u8>)>, String)
     let mut frames = Vec::new();
     let mut take = |frame: Frame| {
         assert_eq!(frame.picture.planes().is_none(), gpu.is_some(), "where the picture lies");
-        let whole = Rect { x: 0.0, y: 0.0, width: frame.picture.width() as f32, height: frame.picture.height() as f32 };
-        let copy = frame.picture.crop(whole, 0).unwrap();
-        let planes = copy.planes().unwrap();
-        frames.push((frame.info.timestamp_ns, [planes.y, planes.u, planes.v].concat()));
+        frames.push((frame.info.timestamp_ns, bytes(&frame)));
     };
     for unit in clip {
         decoder.decode(&unit.unwrap(), &mut take).unwrap();
     }
     decoder.flush(&mut take).unwrap();
     (frames, decoder.describe())
+}
+
+/// The same of `facestream run`'s way to read a file.
+fn of_file(path: &Path, gpu: Option<&Arc<Gpu>>) -> (Vec<(u64, Vec<u8>)>, String) {
+    let mut source = FileSource::open(path, &DecodeConfig::default(), gpu).unwrap();
+    let mut frames = Vec::new();
+    for (n, frame) in source.by_ref().enumerate() {
+        let frame = frame.unwrap();
+        assert_eq!(frame.info.sequence, n as u64, "each frame once");
+        frames.push((frame.info.timestamp_ns, bytes(&frame)));
+    }
+    (frames, source.describe())
 }
 
 #[test]
@@ -194,6 +211,9 @@ fn nvdec_gives_the_bytes_that_the_processor_gives() {
             assert!(a.1 == b.1, "{clip} frame {n}: pixels");
         }
         println!("{clip}: {} frames equal, {how}", found.len());
+        let (file, how) = of_file(&path, Some(&gpu));
+        assert!(how.contains("NVDEC"), "{how}");
+        assert!(file == of_file(&path, None).0, "{clip}: as a file");
     }
 }
 
@@ -222,6 +242,9 @@ fn a_stream_that_the_gpu_does_not_decode_goes_to_the_processor_with_the_reason()
     decoder.flush(&mut |_| frames += 1).unwrap();
     assert_eq!(frames, units.len(), "not one frame is lost to the change");
     assert!(decoder.describe().contains("the GPU does not decode"), "{}", decoder.describe());
+    let (file, how) = of_file(&path, Some(&gpu));
+    assert_eq!(file.len(), units.len(), "nor of a file");
+    assert!(how.contains("the GPU does not decode"), "{how}");
     let refused = open(Acceleration::Cuda).decode(&units[0], &mut |_| {}).unwrap_err().to_string();
     assert!(refused.contains("cannot be decoded on the GPU"), "{refused}");
 }
@@ -470,6 +493,8 @@ fn a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding() {
         decoder.decode(unit, &mut count).unwrap();
     }
     assert!(gpu.lost().is_none());
+    let mut file = FileSource::open(&clip, &DecodeConfig::default(), Some(&gpu)).unwrap();
+    let began = file.by_ref().take(50).map(|f| f.unwrap().info.sequence).collect::<Vec<_>>();
     gpu.lose_for_test().unwrap();
     assert!(gpu.lost().is_none(), "nobody used it since");
     let error = session.infer(&frames[1..2]).unwrap_err().to_string();
@@ -485,6 +510,11 @@ fn a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding() {
     println!(
         "{error}\ndecoding: {on_device} on the GPU, then {on_host} on the processor, {refused} units refused; {how}"
     );
+    // What the GPU had given already may still come from its memory: only numbers are looked at.
+    let numbers: Vec<u64> = began.into_iter().chain(file.by_ref().map(|f| f.unwrap().info.sequence)).collect();
+    let all = FileSource::open(&clip, &DecodeConfig::default(), None).unwrap().count() as u64;
+    assert!(numbers.iter().copied().eq(0..all), "a file goes on behind its last frame: {numbers:?} of {all}");
+    assert!(file.describe().contains("is lost"), "{}", file.describe());
     let gpus = facestream_pipeline::Gpus::new(vec![Arc::clone(&gpu)]);
     assert!(gpus.take(None).is_none() && gpus.take(Some(0)).is_none(), "no camera is placed on it");
     assert_eq!(gpus.lost().len(), 1);

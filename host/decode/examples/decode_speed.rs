@@ -24,7 +24,7 @@ fn cpu_seconds() -> f64 {
 
 fn file(path: &Path) -> Result<u64, DecodeError> {
     let mut frames = 0;
-    for frame in FileSource::open(path, &DecodeConfig::default())? {
+    for frame in FileSource::open(path, &DecodeConfig::default(), None)? {
         std::hint::black_box(frame?);
         frames += 1;
     }
@@ -64,7 +64,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let long = dir.path().join("long.mp4");
     let seconds =
-        FileSource::open(&clip, &DecodeConfig::default())?.duration_ns().unwrap_or(10_000_000_000) as f64 / 1e9;
+        FileSource::open(&clip, &DecodeConfig::default(), None)?.duration_ns().unwrap_or(10_000_000_000) as f64 / 1e9;
     let loops = (60.0 / seconds).ceil().max(1.0) as u64 - 1;
     let made = Command::new("ffmpeg")
         .args(["-loglevel", "error", "-nostdin", "-stream_loop", &loops.to_string(), "-i", &clip, "-c", "copy"])

@@ -5,15 +5,18 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 
 use facestream_core::frame::{Frame, FrameInfo};
 use facestream_core::media::Codec;
+use facestream_gpu::Gpu;
 
 use crate::clip::{codec_of, estimate};
 use crate::config::DecodeConfig;
 use crate::demux::{Demuxer, Read, Times};
 use crate::engine::{Decoded, Engine};
 use crate::error::DecodeError;
+use crate::place::{self, Place};
 use crate::timeline::Timeline;
 
 /// A video file of any coding that FFmpeg decodes, as an iterator of frames in presentation order.
@@ -26,9 +29,16 @@ use crate::timeline::Timeline;
 /// Frames that FFmpeg had to conceal are delivered too ([`FileSource::damaged`] counts them): no frame of a file is left
 /// out. Packets that give no frame are counted by [`FileSource::errors`]. A file that ends in the middle gives all it
 /// has, then [`DecodeError::Truncated`] as the last item. Rotation tags are not applied.
+///
+/// A GPU gives the same pictures as the processor, bit for bit. Where one refuses the file or fails in its middle, the
+/// processor begins it anew and goes on behind the last frame given out.
 pub struct FileSource {
     demuxer: Demuxer,
     engine: Engine,
+    place: Place,
+    config: DecodeConfig,
+    /// Frames below this number were given out before the processor took over.
+    resume_at: u64,
     ready: VecDeque<Frame>,
     state: State,
     phase: Phase,
@@ -62,11 +72,12 @@ impl std::fmt::Debug for FileSource {
 }
 
 impl FileSource {
-    /// Opens a local file. Never a URL or a playlist. The caller counts the frames it takes, and `errors`.
+    /// Opens a local file. Never a URL or a playlist. The caller counts the frames it takes, and `errors`. H.264 and H.265
+    /// are decoded on `gpu` where there is one and `config` allows it.
     ///
     /// # Errors
     /// When it is missing, empty, no video, without a video stream, too large, or of a coding without decoder.
-    pub fn open(path: impl AsRef<Path>, config: &DecodeConfig) -> Result<Self, DecodeError> {
+    pub fn open(path: impl AsRef<Path>, config: &DecodeConfig, gpu: Option<&Arc<Gpu>>) -> Result<Self, DecodeError> {
         let demuxer = Demuxer::open(path.as_ref())?;
         if let Some((width, height)) = demuxer.size
             && (width > config.max_width || height > config.max_height)
@@ -74,8 +85,15 @@ impl FileSource {
             let (max_width, max_height) = (config.max_width, config.max_height);
             return Err(DecodeError::TooLarge { width, height, max_width, max_height });
         }
-        let engine = Engine::open(demuxer.codec, Some(demuxer.parameters()), config, None)?;
-        Ok(Self { demuxer, engine, ready: VecDeque::new(), state: State::default(), phase: Phase::Reading })
+        let (engine, place) = place::open(demuxer.codec, Some(demuxer.parameters()), config, gpu)?;
+        let (ready, state, phase, config) = (VecDeque::new(), State::default(), Phase::Reading, config.clone());
+        Ok(Self { demuxer, engine, place, config, resume_at: 0, ready, state, phase })
+    }
+
+    /// What decodes, for logs, e.g. `h264 (FFmpeg 5.1.9, cpu, 1 thread)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.place.describe(&self.engine, &self.config)
     }
 
     /// Coding of the video.
@@ -128,20 +146,28 @@ impl FileSource {
 
     /// Reads one packet, or drains the decoder at the end.
     fn step(&mut self) -> Result<(), DecodeError> {
-        let Self { demuxer, engine, ready, state, phase } = self;
+        if let Some(lost) = self.place.lost(&self.engine) {
+            return Err(lost);
+        }
+        let Self { demuxer, engine, ready, state, phase, resume_at, .. } = self;
         let (times, period) = (demuxer.times, demuxer.period_ns());
-        match demuxer.next_packet() {
+        let packet = demuxer.next_packet();
+        let mut out = |state: &mut State, decoded| {
+            let frame = state.frame(decoded, times, period);
+            if frame.info.sequence >= *resume_at {
+                ready.push_back(frame);
+            }
+        };
+        match packet {
             Read::Packet(mut packet) => {
                 let tag = state.send(demuxer.timestamp_ns(&packet));
                 packet.set_pts(Some(tag));
                 packet.set_dts(Some(tag));
-                let mut out = |decoded| ready.push_back(state.frame(decoded, times, period));
-                let errors = engine.decode(&packet, &mut out)?;
+                let errors = engine.decode(&packet, &mut |decoded| out(state, decoded))?;
                 state.errors += u64::from(errors);
             }
             end => {
-                let mut out = |decoded| ready.push_back(state.frame(decoded, times, period));
-                let errors = engine.drain(&mut out)?;
+                let errors = engine.drain(&mut |decoded| out(state, decoded))?;
                 state.errors += u64::from(errors);
                 *phase = match end {
                     Read::Broken(reason) => {
@@ -152,6 +178,18 @@ impl FileSource {
                 };
             }
         }
+        Ok(())
+    }
+
+    /// The processor begins the file anew, where a GPU failed and may be done without.
+    fn fall_back(&mut self, error: DecodeError) -> Result<(), DecodeError> {
+        let why = place::leave(error, &self.config)?;
+        self.demuxer = Demuxer::open(&self.demuxer.path)?;
+        let parameters = Some(self.demuxer.parameters());
+        (self.engine, _) = place::open(self.demuxer.codec, parameters, &self.config, None)?;
+        self.place = Place::Cpu(Some(why));
+        self.resume_at = self.resume_at.max(self.state.sequence);
+        self.state = State::default();
         Ok(())
     }
 }
@@ -220,7 +258,7 @@ impl Iterator for FileSource {
                 Phase::Last(error) => return Some(Err(error)),
                 Phase::Reading => {
                     self.phase = Phase::Reading;
-                    if let Err(error) = self.step() {
+                    if let Err(error) = self.step().or_else(|error| self.fall_back(error)) {
                         // Frames that came before it are given out first.
                         self.phase = Phase::Last(error);
                     }

@@ -17,6 +17,7 @@ mod ffi;
 mod file;
 mod live;
 mod picture;
+mod place;
 mod report;
 mod selector;
 mod timeline;

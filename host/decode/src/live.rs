@@ -1,7 +1,7 @@
 //! Live decoding of one camera, on the processor or on a GPU.
 //!
 //! Owns sessions, frame numbers, times through reordering, what is dropped and counted, rebuilding a decoder that has
-//! lost its way, and leaving a GPU for the processor. The bitstream is `engine`'s business.
+//! lost its way, and leaving a GPU for the processor. The bitstream is `engine`'s business, the choice between them `place`'s.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use ffmpeg_next::codec::Id;
 
 use facestream_gpu::Gpu;
 
-use crate::config::{Acceleration, DamagedFrames, DecodeConfig};
+use crate::config::{DamagedFrames, DecodeConfig};
 use crate::engine::{Decoded, Engine};
 use crate::error::DecodeError;
+use crate::place::{self, Place};
 use crate::timeline::Timeline;
 use crate::{DecodeReport, Decoder};
 
@@ -54,14 +55,6 @@ pub(crate) struct LiveDecoder {
     errors_in_a_row: u32,
 }
 
-/// Where it does decode.
-#[derive(Debug)]
-enum Place {
-    Gpu,
-    /// The processor, and why not the GPU that was wanted.
-    Cpu(Option<String>),
-}
-
 /// What pictures are turned into frames with; apart from the engine, which lends them.
 struct State {
     metrics: Arc<CameraMetrics>,
@@ -85,8 +78,7 @@ impl LiveDecoder {
         metrics: Arc<CameraMetrics>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DecodeError> {
-        let wanted = gpu.filter(|_| config.acceleration != Acceleration::Cpu);
-        let (engine, place) = open_engine(params, config, wanted)?;
+        let (engine, place) = open_engine(params, config, gpu)?;
         let state = State {
             metrics,
             damaged_frames: config.damaged_frames,
@@ -103,7 +95,7 @@ impl LiveDecoder {
             engine,
             params: params.clone(),
             config: config.clone(),
-            gpu: wanted.cloned(),
+            gpu: gpu.cloned(),
             place,
             clock,
             state,
@@ -163,17 +155,14 @@ impl LiveDecoder {
 
     /// Leaves the GPU for the processor, or says that it must not. What the GPU held back is lost and counted.
     fn fall_back(&mut self, error: DecodeError, report: &mut DecodeReport) -> Result<(), DecodeError> {
-        if !matches!(error, DecodeError::Device { .. }) || self.config.acceleration != Acceleration::Auto {
-            return Err(error);
-        }
-        tracing::warn!(%error, "the processor decodes this camera from here on");
+        let why = place::leave(error, &self.config)?;
         // The unit in hand is sent again.
         let in_hand = self.state.pending.pop_back();
         report.dropped += self.state.forget_pending(0);
         self.state.pending.extend(in_hand);
         report.rebuilt = true;
         self.reopen(None)?;
-        self.place = Place::Cpu(Some(error.to_string()));
+        self.place = Place::Cpu(Some(why));
         Ok(())
     }
 
@@ -184,10 +173,8 @@ impl LiveDecoder {
         report: &mut DecodeReport,
         out: &mut dyn FnMut(Frame),
     ) -> Result<u32, DecodeError> {
-        // FFmpeg takes units for a GPU that is gone without a word, and gives no pictures.
-        if let Some(lost) = self.gpu.as_ref().filter(|_| matches!(self.place, Place::Gpu)).and_then(|gpu| gpu.lost()) {
-            let codec = self.params.codec.as_str().to_owned();
-            self.fall_back(DecodeError::Device { codec, reason: lost.to_string() }, report)?;
+        if let Some(lost) = self.place.lost(&self.engine) {
+            self.fall_back(lost, report)?;
         }
         let packet = self.packet(unit);
         let Self { engine, state, clock, .. } = self;
@@ -269,14 +256,7 @@ impl Decoder for LiveDecoder {
     }
 
     fn describe(&self) -> String {
-        let (name, version) = (self.engine.name(), crate::ffi::version());
-        match (&self.place, &self.gpu) {
-            (Place::Gpu, Some(gpu)) => format!("{name} (FFmpeg {version}, NVDEC, cuda:{})", gpu.ordinal()),
-            (Place::Cpu(Some(why)), _) => {
-                format!("{name} (FFmpeg {version}, cpu, {} thread; {why})", self.config.threads)
-            }
-            _ => format!("{name} (FFmpeg {version}, cpu, {} thread)", self.config.threads),
-        }
+        self.place.describe(&self.engine, &self.config)
     }
 }
 
@@ -345,7 +325,6 @@ impl State {
     }
 }
 
-/// Opens the decoder where it shall decode, or on the processor where the GPU refuses and may be done without.
 fn open_engine(
     params: &StreamParams,
     config: &DecodeConfig,
@@ -357,24 +336,13 @@ fn open_engine(
         let (max_width, max_height) = (config.max_width, config.max_height);
         return Err(DecodeError::TooLarge { width, height, max_width, max_height });
     }
-    let (id, on_gpus) = match params.codec {
-        Codec::H264 => (Id::H264, true),
-        Codec::H265 => (Id::HEVC, true),
-        // NVDEC's JPEG needs a core for 480 frames a second (measured on an H200), as much as the processor's own.
-        Codec::Mjpeg => (Id::MJPEG, false),
+    let id = match params.codec {
+        Codec::H264 => Id::H264,
+        Codec::H265 => Id::HEVC,
+        Codec::Mjpeg => Id::MJPEG,
         Codec::Other => {
             return Err(DecodeError::UnsupportedCodec { codec: "a coding other than H.264, H.265, MJPEG".to_owned() });
         }
     };
-    let Some(gpu) = gpu.filter(|_| on_gpus) else {
-        return Ok((Engine::open(id, None, config, None)?, Place::Cpu(None)));
-    };
-    match Engine::open(id, None, config, Some(gpu)) {
-        Ok(engine) => Ok((engine, Place::Gpu)),
-        Err(error) if config.acceleration == Acceleration::Auto => {
-            tracing::warn!(%error, "the processor decodes this camera");
-            Ok((Engine::open(id, None, config, None)?, Place::Cpu(Some(error.to_string()))))
-        }
-        Err(error) => Err(error),
-    }
+    place::open(id, None, config, gpu)
 }

@@ -8,7 +8,7 @@ use facestream_test_support::asset_or_skip;
 use std::path::Path;
 
 fn open(path: &Path) -> Result<FileSource, DecodeError> {
-    FileSource::open(path, &DecodeConfig::default())
+    FileSource::open(path, &DecodeConfig::default(), None)
 }
 
 fn refused(path: &Path) -> String {

@@ -66,7 +66,7 @@ fn live_and_file_decoding_agree_and_nothing_is_lost() {
         assert_eq!(rig.frames.len(), units.len());
         assert_eq!(rig.metrics.get(Counter::Decoded), units.len() as u64);
         assert_eq!(rig.metrics.drops(DropReason::DecodeError), 0);
-        let mut file = FileSource::open(&path, &DecodeConfig::default()).unwrap();
+        let mut file = FileSource::open(&path, &DecodeConfig::default(), None).unwrap();
         for (i, live) in rig.frames.iter().enumerate() {
             let from_file = file.next().expect("as many frames").unwrap();
             assert_eq!(live.info, from_file.info, "frame {i} of {clip}");
@@ -90,7 +90,7 @@ fn decoded_bytes_equal_those_of_the_ffmpeg_program() {
         let expected = dir.path().join("out.yuv");
         ok_or_skip!(common::ffmpeg(&["-i", text(&path), "-frames:v", "30", "-f", "rawvideo", text(&expected)]));
         let expected = std::fs::read(expected).unwrap();
-        let got: Vec<u8> = FileSource::open(&path, &DecodeConfig::default())
+        let got: Vec<u8> = FileSource::open(&path, &DecodeConfig::default(), None)
             .unwrap()
             .take(30)
             .flat_map(|frame| raw(&frame.unwrap()))
@@ -107,7 +107,7 @@ fn decoded_bytes_equal_those_of_the_ffmpeg_program() {
 #[test]
 fn frames_share_the_decoders_memory_and_outlive_it() {
     let path = asset_or_skip!("clips/pan720.mp4");
-    let mut source = FileSource::open(&path, &DecodeConfig::default()).unwrap();
+    let mut source = FileSource::open(&path, &DecodeConfig::default(), None).unwrap();
     let first = source.next().unwrap().unwrap();
     let before = luma(&first);
     assert!(first.picture.bytes() >= 1280 * 720 * 3 / 2 && first.picture.bytes() < 1280 * 720 * 3);

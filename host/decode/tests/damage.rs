@@ -16,7 +16,7 @@ fn config() -> DecodeConfig {
 }
 
 fn all(path: &std::path::Path) -> Vec<facestream_core::Frame> {
-    let source = FileSource::open(path, &config()).expect("the clip opens");
+    let source = FileSource::open(path, &config(), None).expect("the clip opens");
     source.map(|frame| frame.expect("the clip is whole")).collect()
 }
 
@@ -260,7 +260,7 @@ fn detect_fps_takes_its_share_of_a_real_clip() {
     let path = asset_or_skip!("clips/pan720.mp4");
     for (fps, wanted) in [(10.0, 100), (25.0, 250), (5.0, 50), (12.5, 125)] {
         let mut selector = FrameSelector::new(Some(fps), Arc::default());
-        let source = FileSource::open(&path, &config()).unwrap();
+        let source = FileSource::open(&path, &config(), None).unwrap();
         let taken = source.filter(|f| selector.take(&f.as_ref().unwrap().info)).count();
         assert_eq!(taken, wanted, "{fps} a second of 10 s at 25");
     }
@@ -373,7 +373,7 @@ fn a_picture_above_the_limit_is_refused_before_it_is_allocated() {
     let path = asset_or_skip!("clips/pan720.mp4");
     let small = DecodeConfig { max_width: 640, max_height: 480, ..config() };
     let refused = |e: Option<DecodeError>| matches!(e, Some(DecodeError::TooLarge { width: 1280, height: 720, .. }));
-    assert!(refused(FileSource::open(&path, &small).err()));
+    assert!(refused(FileSource::open(&path, &small, None).err()));
     let clip = ClipReader::open(&path).unwrap();
     let open = |params| {
         facestream_decode::open_decoder(

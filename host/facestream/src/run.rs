@@ -169,6 +169,7 @@ impl Run<'_> {
             depth: engine.lossless_depth(),
             engine,
             decode: self.config.decode.clone(),
+            gpu: self.gpus.first().cloned(),
             clock: Arc::clone(&self.clock),
             detect_fps: self.args.detect_fps,
         };

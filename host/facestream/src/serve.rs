@@ -66,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     let data = config.server.data_dir.clone();
     // Before anything is there that must be stopped in order.
-    let mut interrupts = crate::logging::Interrupts::catch()?;
+    let interrupts = crate::logging::Interrupts::catch()?;
     // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
     let registries =
@@ -90,6 +90,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     ingest.addresses.allow_loopback |= config.server.listen.ip().is_loopback();
     let (guests, _engine) = parts::guest_store(&config.guests, Some(&data))?;
     let gpus = parts::gpus(&config.infer)?;
+    let has_gpus = !gpus.is_empty();
+    let gpus = Arc::new(Gpus::new(gpus));
+    let watched = config.infer.exit_on_lost_gpu.then(|| Arc::clone(&gpus));
     let supervisor = Supervisor::new(Parts {
         shared: Arc::new(Shared {
             clock: Arc::clone(&clock),
@@ -100,8 +103,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             pool: GuestPool::start(config.pipeline.threads()).context("cannot start the guest threads")?,
             events,
         }),
-        models: parts::models(&config.infer, &config.defaults.model, Some(&data), !gpus.is_empty())?,
-        gpus: Arc::new(Gpus::new(gpus)),
+        models: parts::models(&config.infer, &config.defaults.model, Some(&data), has_gpus)?,
+        gpus,
         admission: config.admission.clone(),
         guests,
         guest_config: config.guests.clone(),
@@ -129,22 +132,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.server.listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
-    let restored = tokio::select! {
+    let mut end = std::pin::pin!(end(interrupts, watched));
+    let (unfinished, why) = tokio::select! {
         restored = &mut restoring => {
             let restored = restored??;
             if restored > 0 {
                 tracing::info!(restored, "cameras of the last run are back");
             }
-            None
+            (None, None)
         }
-        () = interrupts.next() => Some(restoring),
+        why = &mut end => (Some(restoring), why),
     };
-    if let Some(restoring) = restored {
-        // Interrupted while cameras were coming back: the one that is being started is waited for, others stay wanted.
+    let why = if let Some(restoring) = unfinished {
+        // Ended while cameras were coming back: the one that is being started is waited for, others stay wanted.
         supervisor.start_no_more();
         restoring.await??;
+        why
     } else {
-        interrupts.next().await;
+        end.await
+    };
+    if let Some(lost) = &why {
+        tracing::error!(%lost, "stopping, as infer.exit_on_lost_gpu says");
     }
     // Cameras first: their last messages need sinks, and REST may still be asked what is going on.
     supervisor.shutdown().await;
@@ -158,7 +166,36 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     api.await?;
     tracing::info!("stopped");
-    Ok(())
+    match why {
+        Some(lost) => {
+            anyhow::bail!("{lost}; ended because of infer.exit_on_lost_gpu, for a supervisor to start it again")
+        }
+        None => Ok(()),
+    }
+}
+
+/// How often GPUs are asked whether they still answer.
+const GPUS_ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// Waits for what ends the service: a signal, or a GPU of these that is lost, and then why.
+async fn end(mut interrupts: crate::logging::Interrupts, gpus: Option<Arc<Gpus>>) -> Option<String> {
+    let lost = async {
+        let Some(gpus) = gpus else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(GPUS_ASKED_EVERY).await;
+            let asked = Arc::clone(&gpus);
+            // A driver in trouble answers late.
+            match tokio::task::spawn_blocking(move || asked.lost()).await {
+                Ok(lost) if lost.is_empty() => {}
+                Ok(lost) => return lost.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                Err(error) => return format!("asking the GPUs failed: {error}"),
+            }
+        }
+    };
+    tokio::select! {
+        () = interrupts.next() => None,
+        lost = lost => Some(lost),
+    }
 }
 
 /// Makes the data folder, open to its owner only (it holds camera addresses with passwords, pictures and messages), and

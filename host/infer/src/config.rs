@@ -51,6 +51,10 @@ pub struct InferConfig {
     /// Capture a model's run on a GPU once and replay it (TensorRT). Saves the launching of kernels, so it helps small
     /// models and small batches; every run then takes `max_batch` pictures, filled or not.
     pub cuda_graphs: bool,
+    /// End the service, in order and with an error, when a GPU is lost. No process gets a lost GPU back, so whoever
+    /// supervises this one (systemd, Kubernetes) starts it anew, and its cameras come back. Without: the host stays, says so
+    /// under `/readyz`, and its cameras go on without faces.
+    pub exit_on_lost_gpu: bool,
     /// Where TensorRT keeps the engines that it builds from ONNX files (minutes each, once). Without it: `cache/engines`
     /// under the data folder, or the user's cache folder.
     pub engine_cache: Option<PathBuf>,
@@ -184,6 +188,7 @@ impl Default for InferConfig {
             providers: vec![Provider::TensorRt, Provider::Cuda, Provider::Cpu],
             gpu_sessions: 2,
             cuda_graphs: false,
+            exit_on_lost_gpu: false,
             engine_cache: None,
             openvino_library: None,
         }

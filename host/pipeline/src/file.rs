@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use facestream_core::{CameraMetrics, Clock};
 use facestream_decode::{DecodeConfig, DecodeError, FileSource, FrameSelector};
+use facestream_gpu::Gpu;
 use facestream_infer::{Engine, FeedKind, InferError};
 
 use crate::lane::{GuestPool, WhenFull};
@@ -47,6 +48,8 @@ pub struct FileRun {
     pub engine: Arc<Engine>,
     /// Decoder settings.
     pub decode: DecodeConfig,
+    /// Where it is decoded, where there is one.
+    pub gpu: Option<Arc<Gpu>>,
     /// Time, for measuring only.
     pub clock: Arc<dyn Clock>,
     /// Frames a second of video to analyse; `None`: all.
@@ -68,7 +71,8 @@ impl FileRun {
         metrics: &Arc<CameraMetrics>,
         progress: &mut dyn FnMut(u64, Option<u64>) -> ControlFlow<()>,
     ) -> Result<(), FileError> {
-        let source = FileSource::open(path, &self.decode)?;
+        let source = FileSource::open(path, &self.decode, self.gpu.as_ref())?;
+        tracing::info!(file = %path.display(), decoder = source.describe(), "decoding");
         let total = source.frame_count_estimate();
         let name = path.display().to_string();
         let lane = self.pool.lane(&name, stage, self.depth, WhenFull::Wait, Arc::clone(metrics));
