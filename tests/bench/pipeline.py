@@ -4,8 +4,8 @@
 
 Owns the turns and the table. Every figure is of whole processes, start included; frames a second are frames / wall time
 for ours, and for the peers the time of their loop alone (imports and model loading left out, in their favour). CPU outside
-inference: samples of `perf record` (cpu-clock) that do not fall into ONNX Runtime's library, per analysed frame; start
-of the interpreter and of ours included for both and shown as measured on an empty run ("start").
+inference: samples of `perf record` (cpu-clock) that fall neither into ONNX Runtime's library nor into the layers of the
+model that `facestream` computes itself (`facestream_infer::stem`), per analysed frame; start of the interpreter and of ours included for both and shown as measured on an empty run ("start").
 """
 
 import argparse
@@ -35,23 +35,25 @@ def measured(command):
 
 
 def shares(command):
-    """CPU seconds by `perf record`: (inside ONNX Runtime, everything else)."""
+    """CPU seconds by `perf record`: (in ONNX Runtime, in the model's layers outside of it, everything else)."""
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/perf.data"
         subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-F", "499", "-o", data, "--", *command],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        text = subprocess.run(["perf", "script", "-i", data, "-F", "period,dso,ip"], check=True, capture_output=True, text=True,
+        text = subprocess.run(["perf", "script", "-i", data, "-F", "period,dso,ip,sym"], check=True, capture_output=True, text=True,
                               errors="replace").stdout
-    inside = other = 0
+    inside = layers = other = 0
     for line in text.splitlines():
         period = line.split(None, 1)
         if not period or not period[0].isdigit():
             continue
         if "onnxruntime" in line:
             inside += int(period[0])
+        elif "facestream_infer::stem" in line:
+            layers += int(period[0])
         else:
             other += int(period[0])
-    return inside / 1e9, other / 1e9
+    return inside / 1e9, layers / 1e9, other / 1e9
 
 
 def main():
@@ -97,10 +99,10 @@ def main():
         for name, (wall, cpu, peak) in middle.items():
             print(f"{name:38s} {frames / wall:8.1f} {wall / ours[0]:7.2f}x {cpu / frames * 1e3:13.2f} {peak:9.0f}")
         if args.perf:
-            print(f"{'CPU ms/frame by perf':38s}   inside  outside inference")
+            print(f"{'CPU ms/frame by perf':38s}  library  own layers  outside inference")
             for name, command in runs.items():
-                inside, other = shares(command)
-                print(f"{name:38s} {inside / frames * 1e3:8.2f} {other / frames * 1e3:8.2f}")
+                spent = (seconds / frames * 1e3 for seconds in shares(command))
+                print("{:38s} {:8.2f} {:11.2f} {:18.2f}".format(name, *spent))
         sys.stdout.flush()
 
 

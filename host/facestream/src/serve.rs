@@ -66,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     let data = config.server.data_dir.clone();
     // Before anything is there that must be stopped in order.
-    let interrupts = crate::logging::Interrupts::catch()?;
+    let mut interrupts = crate::logging::Interrupts::catch()?;
     // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
     let registries =
@@ -92,7 +92,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let gpus = parts::gpus(&config.infer)?;
     let has_gpus = !gpus.is_empty();
     let gpus = Arc::new(Gpus::new(gpus));
-    let watched = config.infer.exit_on_lost_gpu.then(|| Arc::clone(&gpus));
+    let lost = config.infer.exit_on_lost_gpu.then(|| {
+        let gpus = Arc::clone(&gpus);
+        move || gpus.lost().iter().map(ToString::to_string).collect::<Vec<_>>()
+    });
     let supervisor = Supervisor::new(Parts {
         shared: Arc::new(Shared {
             clock: Arc::clone(&clock),
@@ -132,7 +135,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.server.listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
-    let mut end = std::pin::pin!(end(interrupts, watched));
+    let mut end = std::pin::pin!(end(async move { interrupts.next().await }, lost));
     let (unfinished, why) = tokio::select! {
         restored = &mut restoring => {
             let restored = restored??;
@@ -177,23 +180,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// How often GPUs are asked whether they still answer.
 const GPUS_ASKED_EVERY: Duration = Duration::from_secs(1);
 
-/// Waits for what ends the service: a signal, or a GPU of these that is lost, and then why.
-async fn end(mut interrupts: crate::logging::Interrupts, gpus: Option<Arc<Gpus>>) -> Option<String> {
+/// Waits for what ends the service: an interrupt, or a GPU that is lost (`lost` asks and gives the reasons), and then why.
+async fn end<F>(interrupt: impl Future<Output = ()>, lost: Option<F>) -> Option<String>
+where
+    F: Fn() -> Vec<String> + Send + Sync + 'static,
+{
     let lost = async {
-        let Some(gpus) = gpus else { return std::future::pending().await };
+        let Some(lost) = lost else { return std::future::pending().await };
+        let lost = Arc::new(lost);
         loop {
             tokio::time::sleep(GPUS_ASKED_EVERY).await;
-            let asked = Arc::clone(&gpus);
+            let ask = Arc::clone(&lost);
             // A driver in trouble answers late.
-            match tokio::task::spawn_blocking(move || asked.lost()).await {
-                Ok(lost) if lost.is_empty() => {}
-                Ok(lost) => return lost.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            match tokio::task::spawn_blocking(move || ask()).await {
+                Ok(reasons) if reasons.is_empty() => {}
+                Ok(reasons) => return reasons.join("; "),
                 Err(error) => return format!("asking the GPUs failed: {error}"),
             }
         }
     };
     tokio::select! {
-        () = interrupts.next() => None,
+        () = interrupt => None,
         lost = lost => Some(lost),
     }
 }
@@ -262,6 +269,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupt_or_a_lost_gpu_ends_the_service() {
+        let never = std::future::pending;
+        let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let lost_at_the_third = move || match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 | 1 => Vec::new(),
+            _ => vec!["cuda:1 is lost".to_owned()],
+        };
+        assert_eq!(end(never(), Some(lost_at_the_third)).await.as_deref(), Some("cuda:1 is lost"));
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 3);
+        assert_eq!(end(std::future::ready(()), None::<fn() -> Vec<String>>).await, None);
+        let nobody_asks = tokio::time::timeout(Duration::from_secs(3600), end(never(), None::<fn() -> Vec<String>>));
+        assert!(nobody_asks.await.is_err(), "without the setting a lost GPU ends nothing");
+    }
 
     #[test]
     fn a_folder_of_ours_is_closed_to_others_and_one_of_somebody_else_refused() {
