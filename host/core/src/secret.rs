@@ -70,10 +70,13 @@ impl SourceUrl {
     #[must_use]
     pub fn expose(&self) -> SecretString {
         let mut url = self.bare.clone();
-        let user = self.user.as_deref().unwrap_or_default();
-        let password = self.password.as_ref().map(ExposeSecret::expose_secret);
+        // `url` encodes what may not stand in user info, but takes a `%` for the beginning of something encoded.
+        let encoded = |text: &str| text.replace('%', "%25");
+        let user = self.user.as_deref().map(encoded).unwrap_or_default();
+        let password = self.password.as_ref().map(|p| SecretString::from(encoded(p.expose_secret())));
+        let password = password.as_ref().map(ExposeSecret::expose_secret);
         // Cannot fail: `parse` has already changed the same fields of the same URL.
-        let set = url.set_username(user).and_then(|()| url.set_password(password));
+        let set = url.set_username(&user).and_then(|()| url.set_password(password));
         debug_assert!(set.is_ok(), "user info was cleared from this URL before");
         SecretString::from(url.to_string())
     }
@@ -85,7 +88,9 @@ fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let hex = bytes.get(i + 1..i + 3).and_then(|h| std::str::from_utf8(h).ok());
+        // `from_str_radix` would take a sign, too.
+        let hex = bytes.get(i + 1..i + 3).filter(|h| h.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|h| std::str::from_utf8(h).ok());
         match (bytes[i], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
             (b'%', Some(value)) => {
                 out.push(value);
@@ -148,6 +153,17 @@ mod tests {
         assert_eq!(url.user(), Some("ad@min"));
         assert_eq!(url.password().unwrap().expose_secret(), "p:w");
         assert_eq!(SourceUrl::parse(url.expose().expose_secret()).unwrap(), url);
+    }
+
+    #[test]
+    fn a_percent_sign_in_user_or_password_survives_being_written_down() {
+        let url = SourceUrl::parse("rtsp://u%25ser:ab%2541c%@cam/").unwrap();
+        assert_eq!(url.user(), Some("u%ser"));
+        assert_eq!(url.password().unwrap().expose_secret(), "ab%41c%");
+        let again = SourceUrl::parse(url.expose().expose_secret()).unwrap();
+        assert_eq!(again.password().unwrap().expose_secret(), "ab%41c%");
+        assert_eq!(again, url);
+        assert_eq!(percent_decode("%+f%4g%41"), "%+f%4gA", "two hexadecimal digits, nothing else");
     }
 
     #[test]

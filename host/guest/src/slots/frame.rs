@@ -169,7 +169,10 @@ impl CameraGuests {
                 // Given up before the scorer failed and was set back to its last save.
                 continue;
             }
-            self.given.insert(key(&shot));
+            // Only what a save holds can be given up twice, after going back to it.
+            if self.scorer_saved.as_ref().is_some_and(|(_, held)| held.iter().any(|h| key(h) == key(&shot))) {
+                self.given.insert(key(&shot));
+            }
             self.metrics.add(Counter::Shots, 1);
             if self.interest.shots {
                 self.emit_shot(&shot, out);
