@@ -38,6 +38,7 @@ use serde_json::Value;
 use crate::component::GuestComponent;
 use crate::config::{GuestConfig, GuestLimits};
 use crate::convert::Snapshot;
+use crate::digest::Digest;
 use crate::error::SwapError;
 use crate::formatter::{FormatterGuest, Interest};
 use crate::ledger::Ledger;
@@ -126,6 +127,8 @@ pub struct CameraGuests {
     flushed: u64,
     /// Headers that name the makers of messages.
     provenance: explain::Provenance,
+    /// What happened outside of frames, in calls that answered with an error: told with the next frame.
+    late_events: Vec<Event>,
 }
 
 type ShotKey = (u64, u64, u64);
@@ -167,13 +170,14 @@ impl CameraGuests {
             frames_since_save: 0,
             flushed: 0,
             provenance: explain::Provenance::default(),
+            late_events: Vec::new(),
         })
     }
 
     /// One analysed frame: tracker, scorer, formatter. Frames come in order; none is skipped because it is empty.
     pub fn process(&mut self, frame: &Frame, detections: &[Detection], motion: Option<Affine>) -> Outcome {
         self.now = frame.info;
-        let mut out = Outcome::default();
+        let mut out = self.begin();
         self.try_again(&mut out);
         match self.track(&frame.info, detections, motion, &mut out) {
             Some(applied) => {
@@ -202,8 +206,8 @@ impl CameraGuests {
 
     /// No frame came for a while: time alone may make a shot due. `timestamp_ns` is on the frames' clock.
     pub fn tick(&mut self, timestamp_ns: u64) -> Outcome {
-        let mut out = Outcome::default();
         self.advance_clock(timestamp_ns);
+        let mut out = self.begin();
         self.tick_scorer(&mut out);
         out
     }
@@ -211,7 +215,7 @@ impl CameraGuests {
     /// The camera stops: everything that guests hold is given up, every live track ends. After it nothing is left;
     /// frames that come later begin anew.
     pub fn flush(&mut self) -> Outcome {
-        let mut out = Outcome::default();
+        let mut out = self.begin();
         self.flush_scorer(&mut out);
         out.ended = self.ledger.end_all();
         self.announce_endings(&mut out);
@@ -219,10 +223,25 @@ impl CameraGuests {
         out
     }
 
+    /// What is left from before the frame: events, and guests on probation that failed outside of one.
+    fn begin(&mut self) -> Outcome {
+        let mut out = Outcome { events: std::mem::take(&mut self.late_events), ..Outcome::default() };
+        self.roll_back_tracker(&mut out);
+        self.roll_back_scorer(&mut out);
+        self.roll_back_formatter(&mut out);
+        out
+    }
+
     /// How the slots are doing, in order.
     #[must_use]
     pub fn status(&self) -> Vec<SlotStatus> {
         vec![self.tracker.status(), self.scorer.status(), self.formatter.status()]
+    }
+
+    /// Component of the guest in a slot.
+    #[must_use]
+    pub fn digest(&self, slot: SlotKind) -> Digest {
+        *self.filling(slot).component.digest()
     }
 
     /// The guest that a slot is to run: what runs, unless the built-in one stands in for it.

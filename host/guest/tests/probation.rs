@@ -273,6 +273,27 @@ fn of_several_unproven_guests_the_one_before_them_all_comes_back() {
 }
 
 #[test]
+fn settings_that_a_guest_on_probation_fails_on_bring_back_the_one_before() {
+    let mut rig = rig(config(), None, None, None);
+    run(&mut rig, 0, 2);
+    let digest = rig.guests.status()[0].digest.clone();
+    let traps = "(if (i32.gt_u (local.get $config_len) (i32.const 2)) (then (unreachable))) (call $ok)";
+    put_in(&mut rig, SlotKind::Tracker, &kit::tracker(&[("configure", traps)]), 50);
+    run(&mut rig, 1, 2);
+    rig.guests.reconfigure(SlotKind::Tracker, serde_json::json!({"a": 1})).unwrap_err();
+    let out = run(&mut rig, 2, 2);
+    assert_eq!((live(&out), rolled_back(&out)), (vec![1, 2], 1));
+    assert!(matches!(out.events[0], Event::GuestFailed { .. }), "{:?}", out.events);
+    let status = &rig.guests.status()[0];
+    assert_eq!((status.state, &status.digest, status.probation.is_none()), ("running", &digest, true));
+    assert_eq!(rig.engine.live_instances(), 3);
+    // Also where no frame comes: time alone passes.
+    put_in(&mut rig, SlotKind::Tracker, &kit::tracker(&[("configure", traps)]), 50);
+    rig.guests.reconfigure(SlotKind::Tracker, serde_json::json!({"a": 1})).unwrap_err();
+    assert_eq!(rolled_back(&rig.guests.tick(frame(2).info.timestamp_ns + 1_000_000)), 1);
+}
+
+#[test]
 fn a_failure_after_the_probation_is_answered_by_a_restart() {
     let mut rig = rig(config(), None, None, None);
     run(&mut rig, 0, 2);

@@ -44,10 +44,9 @@ impl CameraGuests {
         let new_digest = filling.component.digest().to_string();
         let old_digest = self.filling(slot).component.digest().to_string();
         let entry = Entry { probation_frames, probe: false };
-        let state = self.put_in(filling, ready, entry, &mut out).map_err(|failure| SwapError::Restore {
-            slot,
-            guest,
-            failure,
+        let state = self.put_in(filling, ready, entry, &mut out).map_err(|failure| {
+            self.late_events.append(&mut out.events);
+            SwapError::Restore { slot, guest, failure }
         })?;
         let pause_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let change = "swapped";
@@ -99,7 +98,8 @@ impl CameraGuests {
     /// while it runs (`invalid-config`) keeps the old ones: swap it for an instance of the same component then.
     ///
     /// # Errors
-    /// `Start` with the guest's refusal, or with its failure, which is counted and answered by a restart.
+    /// `Start` with the guest's refusal, or with its failure, which is counted and answered by a restart, or on probation
+    /// by the guest before it, at the next frame.
     pub fn reconfigure(&mut self, kind: SlotKind, config: Value) -> Result<(SwapReport, Outcome), SwapError> {
         let mut out = Outcome::default();
         let began = Instant::now();
@@ -114,6 +114,7 @@ impl CameraGuests {
                 if let Err(failure) = running.configure(&config) {
                     if !matches!(failure, GuestFailure::Refused(_)) {
                         $slot.failed(&failure, now, &mut out.events);
+                        self.late_events.append(&mut out.events);
                     }
                     return Err(SwapError::Start { slot: kind, guest, failure });
                 }
@@ -144,7 +145,7 @@ impl CameraGuests {
         Ok((report, out))
     }
 
-    fn filling(&self, slot: SlotKind) -> &Filling {
+    pub(super) fn filling(&self, slot: SlotKind) -> &Filling {
         match slot {
             SlotKind::Tracker => &self.tracker.filling,
             SlotKind::Scorer => &self.scorer.filling,

@@ -151,15 +151,19 @@ impl Supervisor {
         mut entry: SlotChange,
     ) -> Result<Result<SwapReport, SwapError>, SwapFailure> {
         let digest = entry.to.digest.clone();
-        if camera.book().wanted(slot).config == wanted.config {
-            let (old_digest, new_digest) = (digest.clone(), digest);
-            let change = "unchanged";
-            let report =
-                SwapReport { slot, change, old_digest, new_digest, state: "private", pause_us: 0, probation_frames: 0 };
-            return Ok(Ok(report));
-        }
+        let same = camera.book().wanted(slot).config == wanted.config;
         let (book, wanted) = (Arc::clone(camera.book()), wanted.clone());
         Ok(camera.ask(move |stage| {
+            // A guest on probation may have given way to the one before it since it was looked at.
+            if stage.guests.digest(slot).to_string() != digest {
+                let failure = GuestFailure::Instantiate("another guest has taken its place".to_owned());
+                return Err(SwapError::Start { slot, guest: wanted.guest, failure });
+            }
+            if same {
+                let (old_digest, new_digest) = (digest.clone(), digest);
+                let (change, state, pause_us, probation_frames) = ("unchanged", "private", 0, 0);
+                return Ok(SwapReport { slot, change, old_digest, new_digest, state, pause_us, probation_frames });
+            }
             entry.from = stage.guests.wanted(slot);
             let report = stage.guests.reconfigure(slot, wanted.config.clone()).map(|(report, outcome)| {
                 entry.change = ChangeKind::Reconfigure;
