@@ -426,7 +426,7 @@ fn a_start_can_be_interrupted_and_asked_for_its_cameras() {
 }
 
 #[test]
-fn a_camera_that_cannot_be_started_again_stays_wanted_until_it_is_stopped() {
+fn a_camera_that_cannot_be_started_again_is_shown_and_tried_again_until_it_is_stopped() {
     let model = asset_or_skip!("models/yunet.onnx");
     let home = tempfile::tempdir().unwrap();
     let models = home.path().join("data/models");
@@ -441,12 +441,31 @@ fn a_camera_that_cannot_be_started_again_stays_wanted_until_it_is_stopped() {
     // Its model is gone for one run and back for the next.
     std::fs::rename(&own, models.join("own.away")).unwrap();
     let host = Host::start(home.path(), "");
-    assert_eq!(workers(&host), [("b".to_owned(), 2)]);
+    let both = [("a".to_owned(), 1), ("b".to_owned(), 2)];
+    assert_eq!(workers(&host), both, "it is shown");
     assert!(host.log().contains("no model `own`"), "the log says why");
+    let shown = host.api.camera("a");
+    let reason = shown["reason"].as_str().unwrap();
+    assert!(shown["state"] == "waiting-to-retry" && reason.contains("no model `own`"), "{shown}");
+    let asked = json!({ "camera_id": "a", "rtsp_link": "rtsp://127.0.0.1:9/x", "model": "own" });
+    host.api.post("/camera/start", &asked).problem(422, "invalid-request", &["own"]);
+    let other = json!({ "camera_id": "a", "rtsp_link": "rtsp://127.0.0.1:9/y", "model": "own" });
+    host.api.post("/camera/start", &other).problem(409, "camera-conflict", &["rtsp_link"]);
     host.stop();
-    std::fs::rename(models.join("own.away"), &own).unwrap();
+
+    // There, but damaged: mended while the host runs, its turn comes by itself.
+    std::fs::write(&own, "").unwrap();
     let host = Host::start(home.path(), "");
-    assert_eq!(workers(&host), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert!(host.api.camera("a")["reason"].as_str().unwrap().contains("own.onnx"), "{}", host.api.camera("a"));
+    std::fs::rename(models.join("own.away"), &own).unwrap();
+    until("the camera to be tried again", || {
+        let shown = host.api.camera("a");
+        if shown["slots"].as_array().is_some_and(|slots| slots.len() == 3) { Ok(()) } else { Err(shown.to_string()) }
+    });
+    assert_eq!(workers(&host), both, "as the worker that it was");
+    host.stop();
+    let host = Host::start(home.path(), "");
+    assert_eq!(workers(&host), both);
     host.stop();
 
     // Gone for good: it can be stopped although it does not run.

@@ -97,13 +97,18 @@ impl Control for Host {
     }
 
     fn status(&self, camera: &CameraId) -> Option<CameraStatus> {
-        self.supervisor.camera(camera).map(|c| c.status())
+        let absent = || self.supervisor.absent_statuses().into_iter().find(|c| c.camera_id == *camera);
+        self.supervisor.camera(camera).map(|c| c.status()).or_else(absent)
     }
 
     fn each_brief(&self, visit: &mut dyn FnMut(Brief<'_>)) {
         for camera in self.supervisor.cameras() {
             let state = camera.state();
             visit(Brief { camera: camera.id(), worker: camera.worker(), state: &state, fps: camera.fps() });
+        }
+        for absent in self.supervisor.absent_statuses() {
+            let CameraStatus { camera_id, worker_id, state, .. } = &absent;
+            visit(Brief { camera: camera_id, worker: *worker_id, state, fps: 0.0 });
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use facestream_gpu::Gpu;
 use facestream_infer::{Engine, InferConfig, InferError, ModelInfo};
@@ -52,6 +52,8 @@ struct Entry {
     /// One for each GPU that it was asked for on; a single one, without a GPU, on a machine that has none.
     engines: Vec<Running>,
     problem: Option<String>,
+    /// Held while it loads.
+    loading: Arc<Mutex<()>>,
 }
 
 /// A model that runs.
@@ -64,12 +66,19 @@ struct Running {
 
 impl Entry {
     fn new(path: PathBuf) -> Self {
-        Self { path, engines: Vec::new(), problem: None }
+        Self { path, engines: Vec::new(), problem: None, loading: Arc::default() }
     }
 
     fn on(&self, gpu: Option<usize>) -> Option<&Running> {
         self.engines.iter().find(|e| e.gpu == gpu)
     }
+}
+
+/// What is known of a model that is asked for.
+enum Found {
+    Running(Arc<Engine>),
+    /// Its file, and what to hold while it loads.
+    Known(PathBuf, Arc<Mutex<()>>),
 }
 
 /// All models by name.
@@ -100,7 +109,7 @@ impl Models {
     /// Adds a file under its own path as its name, for `facestream run --model FILE`.
     pub fn add_file(&self, path: &Path) -> String {
         let name = path.display().to_string();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries();
         entries.entry(name.clone()).or_insert_with(|| Entry::new(path.to_owned()));
         name
     }
@@ -119,19 +128,20 @@ impl Models {
     pub fn engine(&self, name: Option<&str>, gpu: Option<&Arc<Gpu>>) -> Result<Arc<Engine>, ModelError> {
         let ordinal = gpu.map(|gpu| gpu.ordinal());
         let name = self.resolve(name);
-        // Held while loading: two cameras that start at once must not load one model twice.
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = || entries.keys().cloned().collect::<Vec<_>>().join(", ");
-        let Some(entry) = entries.get(name) else {
-            return Err(ModelError::Unknown { name: name.to_owned(), known: known() });
+        let (path, loading) = match self.find(name, ordinal)? {
+            Found::Running(engine) => return Ok(engine),
+            Found::Known(path, loading) => (path, loading),
         };
-        if let Some(running) = entry.on(ordinal) {
-            return Ok(Arc::clone(&running.engine));
+        // Two cameras that start at once must not load one model twice. The list of models is free meanwhile: health and
+        // metrics read it.
+        let _loading = loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Found::Running(engine) = self.find(name, ordinal)? {
+            return Ok(engine);
         }
-        let path = entry.path.clone();
         let loaded = facestream_infer::load(&path, &self.config, gpu)
             .and_then(|(detector, info)| Ok((info, Engine::start(detector, &self.config)?)));
-        let entry = entries.get_mut(name).expect("looked up above under the same lock");
+        let mut entries = self.entries();
+        let entry = entries.entry(name.to_owned()).or_insert_with(|| Entry::new(path.clone()));
         match loaded {
             Ok((info, engine)) => {
                 tracing::info!(model = %info, "loaded");
@@ -146,6 +156,23 @@ impl Models {
         }
     }
 
+    fn find(&self, name: &str, gpu: Option<usize>) -> Result<Found, ModelError> {
+        let entries = self.entries();
+        let Some(entry) = entries.get(name) else {
+            let known = entries.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(ModelError::Unknown { name: name.to_owned(), known });
+        };
+        Ok(match entry.on(gpu) {
+            Some(running) => Found::Running(Arc::clone(&running.engine)),
+            None => Found::Known(entry.path.clone(), Arc::clone(&entry.loading)),
+        })
+    }
+
+    /// Never held while something loads.
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Settings of inference.
     #[must_use]
     pub fn config(&self) -> &InferConfig {
@@ -155,14 +182,14 @@ impl Models {
     /// What a loaded model is, in words; on several GPUs, the first that it was loaded on.
     #[must_use]
     pub fn describe(&self, name: &str) -> Option<String> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries();
         entries.get(name).and_then(|e| e.engines.first()).map(|running| running.info.to_string())
     }
 
     /// Images a second that a model takes on a GPU, all its sessions together, as measured when it was loaded.
     #[must_use]
     pub fn images_per_second(&self, name: Option<&str>, gpu: usize) -> Option<f64> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries();
         let running = entries.get(self.resolve(name))?.on(Some(gpu))?;
         // A second session of large batches adds a sixth (YOLOv12n on an H200: 5,732 to 6,666 images a second).
         let sessions = if self.config.gpu_sessions > 1 { 7.0 / 6.0 } else { 1.0 };
@@ -172,7 +199,7 @@ impl Models {
     /// Every model, by name.
     #[must_use]
     pub fn statuses(&self) -> Vec<ModelStatus> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries();
         let status = |(name, entry): (&String, &Entry)| ModelStatus {
             name: name.clone(),
             path: entry.path.clone(),
@@ -181,5 +208,26 @@ impl Models {
             problem: entry.problem.clone(),
         };
         entries.iter().map(status).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_free_while_a_model_loads() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("own.onnx"), "").unwrap();
+        let models = Models::new(InferConfig::default(), &[dir.path().to_owned()], "own", false);
+        let Found::Known(_, loading) = models.find("own", None).unwrap() else { panic!("nothing was loaded") };
+        std::thread::scope(|scope| {
+            let held = loading.lock().unwrap();
+            let waiting = scope.spawn(|| models.engine(None, None).err());
+            assert!(models.statuses()[0].problem.is_none(), "health and metrics read it");
+            drop(held);
+            assert!(matches!(waiting.join().unwrap(), Some(ModelError::Load { .. })));
+        });
+        assert!(models.statuses()[0].problem.is_some());
     }
 }

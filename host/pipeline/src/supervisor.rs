@@ -1,8 +1,10 @@
 //! Owns all cameras: makes the running ones match the wanted ones.
 //!
-//! Changes of guests are in `supervisor::slots`, of many cameras in `supervisor::rollouts`. Must not speak HTTP. Loading models and guests takes time, so `start` and
+//! Changes of guests are in `supervisor::slots`, of many cameras in `supervisor::rollouts`, wanted cameras that do not start
+//! in `supervisor::absent`. Must not speak HTTP. Loading models and guests takes time, so `start` and
 //! `swap` are to be called where blocking is allowed; reading status never blocks on a camera or a guest.
 
+mod absent;
 mod failure;
 mod rollouts;
 mod slots;
@@ -67,6 +69,8 @@ pub struct Supervisor {
     cameras: RwLock<BTreeMap<CameraId, Arc<RunningCamera>>>,
     /// Cameras that are being started, stopped or changed.
     changes: Changes,
+    /// Wanted cameras that do not run.
+    absent: absent::Absent,
     next_worker: AtomicU64,
     /// The wanted cameras are known: numbers of new workers begin after theirs.
     recalled: AtomicBool,
@@ -88,6 +92,7 @@ impl Supervisor {
             parts,
             cameras: RwLock::default(),
             changes: Changes::default(),
+            absent: absent::Absent::default(),
             next_worker: AtomicU64::new(1),
             recalled: AtomicBool::new(false),
             restored: AtomicBool::new(false),
@@ -108,6 +113,7 @@ impl Supervisor {
                 let sample = now.saturating_sub(sampled_ns) >= 1_000_000_000;
                 if sample {
                     sampled_ns = now;
+                    supervisor.try_absent(now);
                 }
                 for camera in supervisor.cameras() {
                     camera.lane().tick(now);
@@ -123,7 +129,7 @@ impl Supervisor {
         supervisor
     }
 
-    /// Starts every camera of the store. One that cannot be started is logged and stays wanted. Until its turn has come
+    /// Starts every camera of the store. One that cannot be started is logged, shown as waiting, and tried again. Until its turn has come
     /// a camera counts as being started: whoever asks for it meanwhile is told to try again, and gets the same worker.
     ///
     /// # Errors
@@ -155,21 +161,7 @@ impl Supervisor {
             if self.ticker.is_cancelled() {
                 break;
             }
-            let id = spec.id.clone();
-            // A GPU that is gone since must not keep its cameras away.
-            let seat = self.parts.gpus.take(spec.gpu).or_else(|| self.parts.gpus.take(None));
-            if seat.is_none()
-                && let Some(lost) = self.parts.gpus.lost().first()
-            {
-                tracing::error!(camera = %id, error = %lost, "the processor does a camera's work");
-            }
-            match self.launch(worker, spec, seat) {
-                Ok(camera) => {
-                    self.write().insert(id, camera);
-                    restored += 1;
-                }
-                Err(error) => tracing::error!(camera = %id, %error, "a wanted camera could not be started"),
-            }
+            restored += usize::from(self.bring_back(worker, spec).is_ok());
             drop(changing);
         }
         Ok(restored)
@@ -194,6 +186,9 @@ impl Supervisor {
             }
             let old = running.spec();
             return Err(StartError::Conflict { camera: spec.id.clone(), difference: difference(&old, &spec) });
+        }
+        if let Some(started) = self.start_absent(&spec) {
+            return started.map(|worker| (worker, false));
         }
         if let Some(fps) = spec.detect_fps.filter(|f| !(f.is_finite() && *f > 0.0 && *f <= 1000.0)) {
             return Err(StartError::Invalid(format!("detect_fps = {fps} must be above 0 and at most 1000")));
@@ -320,20 +315,34 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the store could not forget it; then it still runs.
-    pub async fn stop(&self, id: &CameraId) -> Result<bool, WantedError> {
+    pub async fn stop(self: &Arc<Self>, id: &CameraId) -> Result<bool, WantedError> {
         let was = self.camera(id).is_some();
         let _changing = self.changes.begin_later(id).await;
         let Some(camera) = self.camera(id) else {
             // It may be wanted without running, because it could not be started after a restart. Or another call has
             // stopped it meanwhile, which is what was asked for.
-            return Ok(self.parts.wanted.remove(id)? || was);
+            let wanted = self.forget(id).await?;
+            return Ok(self.absent.forget(id) || wanted || was);
         };
         // What its guests do while they are drained is of no account any more.
-        camera.book().close_with(|| self.parts.wanted.remove(id))?;
+        self.close(&camera).await?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
         self.rollouts.gone(id);
         Ok(true)
+    }
+
+    /// Makes a camera unwanted where blocking on the disk is allowed.
+    async fn forget(self: &Arc<Self>, id: &CameraId) -> Result<bool, WantedError> {
+        let (supervisor, id) = (Arc::clone(self), id.clone());
+        unpanicked(tokio::task::spawn_blocking(move || supervisor.parts.wanted.remove(&id)).await)
+    }
+
+    /// The same for one that runs; afterwards nothing more is written down of it.
+    async fn close(self: &Arc<Self>, camera: &Arc<RunningCamera>) -> Result<bool, WantedError> {
+        let (supervisor, camera) = (Arc::clone(self), Arc::clone(camera));
+        let closed = move || camera.book().close_with(|| supervisor.parts.wanted.remove(camera.id()));
+        unpanicked(tokio::task::spawn_blocking(closed).await)
     }
 
     /// One camera.
@@ -352,19 +361,24 @@ impl Supervisor {
     #[must_use]
     pub fn by_worker(&self, worker: WorkerId) -> Option<CameraId> {
         let running = self.cameras().iter().find(|c| c.worker() == worker).map(|c| c.id().clone());
-        running.or_else(|| match self.parts.wanted.all() {
-            Ok(wanted) => wanted.cameras.into_iter().find(|w| w.0 == worker).map(|(_, spec)| spec.id),
-            Err(error) => {
-                tracing::error!(%error, worker, "cannot look for a worker's camera");
-                None
-            }
-        })
+        running.or_else(|| self.absent.by_worker(worker))
     }
 
-    /// Status of all, by id.
+    /// Status of all wanted cameras, by id.
     #[must_use]
     pub fn statuses(&self) -> Vec<CameraStatus> {
-        self.cameras().iter().map(|c| c.status()).collect()
+        let mut statuses: Vec<_> = self.cameras().iter().map(|c| c.status()).collect();
+        statuses.extend(self.absent_statuses());
+        statuses.sort_by(|a, b| a.camera_id.cmp(&b.camera_id));
+        statuses
+    }
+
+    /// Of those that could not be started again with the host.
+    #[must_use]
+    pub fn absent_statuses(&self) -> Vec<CameraStatus> {
+        let clock = &self.parts.shared.clock;
+        let model = |name: Option<&str>| self.parts.models.resolve(name).to_owned();
+        self.absent.statuses(model, (clock.monotonic_ns(), clock.wall_ns()))
     }
 
     /// What it is made of.
@@ -420,6 +434,14 @@ impl Supervisor {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<CameraId, Arc<RunningCamera>>> {
         self.cameras.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a task gave; its panic goes on here.
+fn unpanicked<T>(joined: Result<T, tokio::task::JoinError>) -> T {
+    joined.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => panic!("blocking tasks are not cancelled: {error}"),
+    })
 }
 
 /// Names of the settings in which two cameras differ; no values, one of them may be a password.

@@ -12,12 +12,18 @@ use crate::problem::{Kind, Problem};
 use crate::router::App;
 use crate::views::responses::{Health, ModelList, ModelView, SinkList, SinkView};
 
+/// Asks the host on a thread where that may block: GPUs answer for some of it, and a driver in trouble answers late.
+async fn asked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    Ok(tokio::task::spawn_blocking(ask).await.map_err(ControlError::internal)?)
+}
+
 /// List models
 #[utoipa::path(get, path = "/api/v1/models", tag = "system", operation_id = "list_models", responses(
     (status = 200, description = "The models that cameras can name.", body = ModelList),
 ))]
-pub(crate) async fn models(State(app): State<App>) -> Json<ModelList> {
-    Json(ModelList { models: app.control.models().into_iter().map(ModelView::from).collect() })
+pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>, Problem> {
+    let models = asked(move || app.control.models()).await?;
+    Ok(Json(ModelList { models: models.into_iter().map(ModelView::from).collect() }))
 }
 
 /// List sinks
@@ -46,7 +52,7 @@ pub(crate) async fn readyz(
     State(app): State<App>,
     identity: Option<Extension<Identity>>,
 ) -> Result<Json<Health>, Problem> {
-    let reasons = app.control.not_ready();
+    let reasons = asked(move || app.control.not_ready()).await?;
     if reasons.is_empty() {
         return Ok(Json(Health { status: "ready", version: env!("CARGO_PKG_VERSION") }));
     }
@@ -64,6 +70,7 @@ pub(crate) async fn readyz(
     (status = 200, description = "Numbers of cameras, guests, sinks and the host.", body = String, content_type = "application/openmetrics-text"),
 ))]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = metrics::render(app.control.as_ref(), &app.observer.metrics).map_err(ControlError::internal)?;
+    let text = asked(move || metrics::render(app.control.as_ref(), &app.observer.metrics)).await?;
+    let text = text.map_err(ControlError::internal)?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS))], text).into_response())
 }
