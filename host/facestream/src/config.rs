@@ -184,8 +184,8 @@ impl LogConfig {
     fn no_level(&self) -> Option<String> {
         const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
         let level = |word: &&str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
-        let mut words = self.level.split(',').map(str::trim);
-        let word = words.find(|word| !word.contains(['=', '[']) && !level(word))?;
+        // Not trimmed: the filter itself takes ` warn` for a target, too.
+        let word = self.level.split(',').find(|word| !word.contains(['=', '[']) && !level(word))?;
         let lower = word.to_ascii_lowercase();
         let meant = near(&lower, LEVELS.into_iter())
             .or_else(|| LEVELS.into_iter().find(|known| lower.starts_with(known) || known.starts_with(&lower)));

@@ -183,6 +183,7 @@ fn a_level_that_is_none_is_refused_and_directives_are_not() {
     for (level, words) in [
         ("warning", "`warning` is no level; did you mean `warn`?"),
         ("loud", "`loud` is no level; known are error, warn, info, debug, trace, off; of a target write `loud=debug`"),
+        ("info, warn", "` warn` is no level; did you mean `warn`?"),
         ("info,facestream_ingest", "of a target write `facestream_ingest=debug`"),
     ] {
         let expected = format!("2: log.level = \"{level}\": ");
