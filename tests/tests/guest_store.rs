@@ -67,7 +67,7 @@ fn signed_guests_from_the_key_to_the_store() {
     let at = |name: &str| home.path().join(name).to_string_lossy().into_owned();
     let key = at("release");
     let _ = program::run(&["guest", "keygen", &key]).succeeded();
-    program::run(&["guest", "keygen", &key]).failed_with(&["release.key"]);
+    program::run(&["guest", "keygen", &key]).failed_with(&["release.key", "choose another name"]);
     let mode = |path: &str| std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(Path::new(path)).unwrap()) & 0o777;
     assert_eq!(mode(&at("release.key")), 0o600);
     let public = std::fs::read_to_string(at("release.pub")).unwrap();

@@ -75,9 +75,11 @@ fn outputs_are_kept_and_a_difference_is_shown() {
     };
     assert_eq!(test(&["--update-golden"]).code, Some(0));
     assert_eq!(test(&[]).code, Some(0), "the same guest gives the same output");
-    let other = test(&["--config", r#"{"track_buffer_ms": 200}"#]);
+    let other = test(&["--config", r#"{"track_buffer_ms": 200}"#, "--limits", r#"{"deadline_ms": 30}"#]);
     assert_eq!(other.code, Some(1));
     assert!(other.stdout.contains("became"), "{}", other.stdout);
+    let again = r#"botsort --config '{"track_buffer_ms":200}' --limits '{"deadline_ms":30}' --golden"#;
+    assert!(other.stdout.contains(again), "{}", other.stdout);
 }
 
 #[test]

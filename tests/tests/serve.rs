@@ -278,6 +278,7 @@ fn guests_are_replaced_while_the_camera_runs() {
 
     // What cannot take over leaves everything as it is.
     swap("tracker", json!({ "guest": "no-such" })).problem(404, "unknown-guest", &["no-such"]);
+    swap("tracker", json!({ "guest": "bytetrak" })).problem(404, "unknown-guest", &["did you mean `bytetrack`?"]);
     swap("tracker", json!({ "guest": "best-shot" })).problem(422, "guest-refused", &["scorer", "tracker"]);
     let misspelt = json!({ "guest": "botsort", "config": { "track_bufer_ms": 1 } });
     swap("tracker", misspelt).problem(422, "guest-refused", &["track_buffer_ms"]);

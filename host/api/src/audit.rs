@@ -35,8 +35,9 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.0.0.7:51234")]
     pub peer: Option<String>,
-    /// `upload`, `pull`, `delete`, `swap`, `rollback`, `rollout`, `rollout-stop`, `rollout-end` (by the host: what came of one),
-    /// `camera-start`, `camera-stop`, or method and route of another change.
+    /// `upload`, `pull`, `delete`, `swap`, `swap-dry-run`, `rollback`, `shadow`, `shadow-end`, `shadow-promote`, `record`,
+    /// `rollout`, `rollout-stop`, `rollout-end` (by the host: what came of one), `camera-start`, `camera-stop`, or method and
+    /// route of another change.
     #[schema(example = "swap")]
     pub action: String,
     /// `store`, camera and slot, `rollout/` and its number, or a camera (`worker/` and its number where it was named so).
@@ -74,6 +75,7 @@ pub(crate) struct Note(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Default)]
 struct Noted {
+    action: Option<&'static str>,
     guest: Option<String>,
     digest: Option<String>,
     place: Option<String>,
@@ -81,6 +83,11 @@ struct Noted {
 }
 
 impl Note {
+    /// What is done, when the route does not say.
+    pub(crate) fn action(&self, action: &'static str) {
+        self.lock().action = Some(action);
+    }
+
     /// The guest as it was named.
     pub(crate) fn guest(&self, name: &str) {
         self.lock().guest = Some(bounded(name));
@@ -120,10 +127,21 @@ struct Pending {
 impl Pending {
     fn finished(&mut self, result: &str, detail: Option<String>) -> Option<AuditEntry> {
         let entry = self.entry.take()?;
-        let Noted { guest, digest, source, place } = self.note.take();
+        let Noted { action, guest, digest, source, place } = self.note.take();
+        let action = action.map_or(entry.action, str::to_owned);
         let place = place.unwrap_or(entry.place);
         let at_unix_ms = self.control.now_unix_ms();
-        Some(AuditEntry { at_unix_ms, place, guest, digest, source, result: result.to_owned(), detail, ..entry })
+        Some(AuditEntry {
+            at_unix_ms,
+            action,
+            place,
+            guest,
+            digest,
+            source,
+            result: result.to_owned(),
+            detail,
+            ..entry
+        })
     }
 }
 
@@ -178,8 +196,13 @@ fn begun(request: &Request) -> Option<AuditEntry> {
         ("POST", "/api/v1/guests") => "upload".to_owned(),
         ("POST", "/api/v1/guests/pull") => "pull".to_owned(),
         ("DELETE", "/api/v1/guests/{reference}") => "delete".to_owned(),
+        // The body may say that it is only a dry run: the handler notes that.
         ("PUT", "/api/v1/cameras/{id}/guests/{slot}") => "swap".to_owned(),
         ("POST", "/api/v1/cameras/{id}/guests/{slot}/rollback") => "rollback".to_owned(),
+        ("PUT", "/api/v1/cameras/{id}/guests/{slot}/shadow") => "shadow".to_owned(),
+        ("DELETE", "/api/v1/cameras/{id}/guests/{slot}/shadow") => "shadow-end".to_owned(),
+        ("POST", "/api/v1/cameras/{id}/guests/{slot}/shadow/promote") => "shadow-promote".to_owned(),
+        ("POST", "/api/v1/cameras/{id}/guests/{slot}/record") => "record".to_owned(),
         ("POST", "/api/v1/rollouts") => "rollout".to_owned(),
         ("POST", "/api/v1/rollouts/{id}/stop") => "rollout-stop".to_owned(),
         ("POST", "/camera/start") | ("PUT", "/api/v1/cameras/{id}") => "camera-start".to_owned(),

@@ -358,8 +358,13 @@ pub enum ControlError {
     #[error("no worker {0}")]
     UnknownWorker(WorkerId),
     /// No guest of that reference.
-    #[error("no guest `{0}` in the store; GET /api/v1/guests lists them")]
-    UnknownGuest(String),
+    #[error("no guest `{reference}` in the store; {hint}")]
+    UnknownGuest {
+        /// As it was asked for.
+        reference: String,
+        /// What there is instead, or how to find out.
+        hint: String,
+    },
     /// The id is taken by a camera with another specification.
     #[error("camera `{camera}` exists with other settings: {difference}; stop it first, or use another id")]
     CameraConflict {
@@ -419,6 +424,12 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// No guest of that reference.
+    #[must_use]
+    pub fn unknown_guest(reference: impl Into<String>) -> Self {
+        Self::UnknownGuest { reference: reference.into(), hint: "GET /api/v1/guests lists them".to_owned() }
+    }
+
     /// Wraps whatever broke inside.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

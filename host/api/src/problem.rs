@@ -227,7 +227,7 @@ impl From<ControlError> for Problem {
         let kind = match error {
             ControlError::UnknownCamera(_) => Kind::UnknownCamera,
             ControlError::UnknownWorker(_) => Kind::UnknownWorker,
-            ControlError::UnknownGuest(_) => Kind::UnknownGuest,
+            ControlError::UnknownGuest { .. } => Kind::UnknownGuest,
             ControlError::CameraConflict { .. } => Kind::CameraConflict,
             ControlError::GuestConflict(_) => Kind::GuestConflict,
             ControlError::GuestRefused(_) => Kind::GuestRefused,

@@ -5,7 +5,8 @@
 //!
 //! Every key can be overridden by the environment: `FACESTREAM_` and its path in capitals, dots as underscores, so
 //! `FACESTREAM_INGEST_WATCHDOG_MS=5000` is `[ingest] watchdog_ms = 5000`. Text is taken as it is, everything else is
-//! written as in TOML; lists of texts may also be separated by commas.
+//! written as in TOML; lists of texts may also be separated by commas. A variable that was probably meant for a key and
+//! names none is a problem, as an unknown key is.
 
 mod errors;
 mod load;
@@ -28,6 +29,7 @@ use facestream_sink::SinkConfig;
 use serde::{Deserialize, Deserializer};
 
 pub use errors::{ConfigErrors, ConfigProblem, Source};
+pub(crate) use tree::near;
 
 /// Settings of the host. The default works with no file at all.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -149,7 +151,8 @@ pub enum LogFormat {
 pub struct LogConfig {
     /// `text` or `json`.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,facestream_ingest=debug`. `RUST_LOG` wins.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives such as `info,facestream_ingest=debug`, in which a
+    /// target always has its level. `RUST_LOG` wins.
     pub level: String,
 }
 
@@ -170,10 +173,27 @@ impl LogConfig {
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         match tracing_subscriber::EnvFilter::try_new(&self.level) {
-            Ok(_) if !self.level.trim().is_empty() => Vec::new(),
-            Ok(_) => vec!["level must not be empty; `info` is usual".to_owned()],
+            Ok(_) if self.level.trim().is_empty() => vec!["level must not be empty; `info` is usual".to_owned()],
+            Ok(_) => self.no_level().into_iter().collect(),
             Err(error) => vec![format!("level = \"{}\" cannot be read: {error}", self.level)],
         }
+    }
+
+    /// A bare word that is no level stands for a target of that name, so `loud` would silence everything else. A target
+    /// is therefore only taken with its level.
+    fn no_level(&self) -> Option<String> {
+        const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+        let level = |word: &&str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+        // Not trimmed: the filter itself takes ` warn` for a target, too.
+        let word = self.level.split(',').find(|word| !word.contains(['=', '[']) && !level(word))?;
+        let lower = word.to_ascii_lowercase();
+        let meant = near(&lower, LEVELS.into_iter())
+            .or_else(|| LEVELS.into_iter().find(|known| lower.starts_with(known) || known.starts_with(&lower)));
+        let hint = meant.map_or_else(
+            || format!("known are {}; of a target write `{word}=debug`", LEVELS.join(", ")),
+            |meant| format!("did you mean `{meant}`?"),
+        );
+        Some(format!("level = \"{}\": `{word}` is no level; {hint}", self.level))
     }
 }
 
@@ -183,7 +203,10 @@ impl Config {
     /// # Errors
     /// With every problem: what cannot be read, unknown keys, wrong types, values that make no sense, each with its line.
     pub fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        load::load(path, env)
+        // Whoever gives the values need not know the names; one of the process that has no value there is not asked for.
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let names: Vec<String> = names.filter(|name| name.starts_with("FACESTREAM_") && env(name).is_some()).collect();
+        load::load(path, env, &names)
     }
 
     /// [`Config::load`] with the process's own environment.

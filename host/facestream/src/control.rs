@@ -26,7 +26,7 @@ use facestream_sink::Sinks;
 use tokio::sync::broadcast;
 
 use crate::audit::AuditLog;
-use errors::{registry_error, start_error, store_error, swap_error};
+use errors::{registry_error, start_error, store_error, swap_error, with_guests_of};
 
 /// The host behind the API.
 pub(crate) struct Host {
@@ -118,7 +118,10 @@ impl Control for Host {
 
     fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || supervisor.swap(&camera, slot, &change).map_err(swap_error)))
+        Box::pin(blocking(move || {
+            let swapped = supervisor.swap(&camera, slot, &change).map_err(swap_error);
+            swapped.map_err(|error| with_guests_of(slot, &supervisor.parts().guests, error))
+        }))
     }
 
     fn roll_back<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, who: &'a str) -> Answer<'a, SwapReport> {

@@ -64,7 +64,11 @@ pub struct InferConfig {
 
 /// Size of the picture that the model sees. Models with a fixed input keep theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, untagged)]
+#[serde(
+    deny_unknown_fields,
+    untagged,
+    expecting = "is no size; write { long_side = 640 } or { width = 640, height = 384 }"
+)]
 pub enum InputSize {
     /// Follows the source's aspect: `{ long_side = 640 }`. Both sides become multiples of 32.
     Auto {
@@ -335,7 +339,10 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused() {
         assert!(toml::from_str::<InferConfig>("max_bach = 3").unwrap_err().to_string().contains("max_bach"));
-        assert!(toml::from_str::<InferConfig>("input_size = { long_side = 640, x = 1 }").is_err());
+        for wrong in ["{ long_side = 640, x = 1 }", "3", "\"640x384\"", "{ width = 640 }"] {
+            let error = toml::from_str::<InferConfig>(&format!("input_size = {wrong}")).unwrap_err().to_string();
+            assert!(error.contains("write { long_side = 640 } or { width = 640, height = 384 }"), "{wrong}: {error}");
+        }
     }
 
     #[test]

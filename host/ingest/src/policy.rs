@@ -64,13 +64,13 @@ pub enum PolicyError {
         host: String,
     },
     /// A host outside the list.
-    #[error("host `{host}` is not among addresses.allow_hosts")]
+    #[error("host `{host}` is not among ingest.addresses.allow_hosts")]
     Host {
         /// The host as written.
         host: String,
     },
     /// A port outside the list.
-    #[error("port {port} is not among addresses.allow_ports")]
+    #[error("port {port} is not among ingest.addresses.allow_ports")]
     Port {
         /// The port.
         port: u16,

@@ -135,13 +135,15 @@ impl Kit {
 
     /// The command that runs one case again.
     pub(crate) fn again(&self, case: &str) -> String {
-        let config = if self.config.as_object().is_some_and(serde_json::Map::is_empty) {
-            String::new()
-        } else {
+        let option = |name: &str, value: &serde_json::Value| {
+            if value.as_object().is_some_and(serde_json::Map::is_empty) {
+                return String::new();
+            }
             // In single quotes of a shell; a quote inside ends them, stands escaped, and begins them anew.
-            format!(" --config '{}'", self.config.to_string().replace('\'', r"'\''"))
+            format!(" --{name} '{}'", value.to_string().replace('\'', r"'\''"))
         };
-        format!("facestream guest test {}{config} --filter {case}", self.reference)
+        let (config, limits) = (option("config", &self.config), option("limits", &self.other_limits()));
+        format!("facestream guest test {}{config}{limits} --filter {case}", self.reference)
     }
 }
 

@@ -152,6 +152,18 @@ impl Kit {
         })
     }
 
+    /// The limits that differ from those of a run without `--limits`.
+    pub(crate) fn other_limits(&self) -> Value {
+        let usual = GuestLimits { wall_deadline_ms: PATIENT_WALL_MS, ..GuestLimits::default() };
+        match (serde_json::to_value(&self.limits), serde_json::to_value(&usual)) {
+            (Ok(Value::Object(mut limits)), Ok(usual)) => {
+                limits.retain(|name, value| usual.get(name) != Some(&*value));
+                Value::Object(limits)
+            }
+            _ => Value::Object(serde_json::Map::new()),
+        }
+    }
+
     /// What the component says about itself.
     #[must_use]
     pub fn info(&self) -> &ComponentInfo {

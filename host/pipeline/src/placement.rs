@@ -10,7 +10,7 @@ use facestream_core::media::Codec;
 use facestream_gpu::{Gpu, GpuError};
 use serde::{Deserialize, Serialize};
 
-/// `[admission]` of the configuration: what a GPU can carry. Figures of an H200 (and, within 2 %, an H100).
+/// `[admission]` of the configuration: what a GPU can carry. Figures of an H200 (and, within 3 %, an H100).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {

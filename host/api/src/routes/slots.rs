@@ -72,6 +72,10 @@ pub(crate) async fn swap(
 ) -> Result<Json<SwapAnswer>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
     let dry_run = request.is_dry_run();
+    if dry_run {
+        // Before anything can be refused: nothing was to be changed.
+        note.action("swap-dry-run");
+    }
     let change = request.checked(who(identity))?;
     note.guest(&change.wanted.guest);
     if dry_run {

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 
 use super::camera_id;
 use super::slots::{slot_kind, who};
+use crate::audit::Note;
 use crate::auth::Identity;
 use crate::extract::{JsonBody, PathParams, QueryParams};
 use crate::problem::Problem;
@@ -88,10 +89,12 @@ pub(crate) async fn delete_recording(
 pub(crate) async fn start_shadow(
     State(app): State<App>,
     PathParams((id, slot)): PathParams<(String, String)>,
+    Extension(note): Extension<Note>,
     JsonBody(choice): JsonBody<GuestChoice>,
 ) -> Result<Json<ShadowView>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
     let wanted = choice.checked()?;
+    note.guest(&wanted.guest);
     Ok(Json(ShadowView(app.control.start_candidate(&id, kind, wanted).await?)))
 }
 
@@ -138,10 +141,13 @@ pub(crate) async fn promote_shadow(
     PathParams((id, slot)): PathParams<(String, String)>,
     QueryParams(query): QueryParams<PromoteQuery>,
     identity: Option<Extension<Identity>>,
+    Extension(note): Extension<Note>,
 ) -> Result<Json<SwapView>, Problem> {
     let (id, kind) = (camera_id(&id)?, slot_kind(&slot)?);
     checked_probation(query.probation_frames)?;
-    Ok(Json(app.control.promote_candidate(&id, kind, query.probation_frames, &who(identity)).await?.into()))
+    let report = app.control.promote_candidate(&id, kind, query.probation_frames, &who(identity)).await?;
+    note.digest(&report.new_digest);
+    Ok(Json(report.into()))
 }
 
 /// Explain a message

@@ -48,6 +48,37 @@ async fn every_change_of_guests_is_written_down_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_only_looks_at_a_guest_is_not_written_down_as_a_swap() {
+    let api = Api::new();
+    api.start("door").await;
+    api.control.audited.lock().unwrap().clear();
+    let tracker = "/api/v1/cameras/door/guests/tracker";
+    let shadow = format!("{tracker}/shadow");
+    api.put(tracker, r#"{ "guest": "botsort", "dry_run": true }"#).await;
+    api.put(tracker, r#"{ "guest": "ghost", "dry_run": true }"#).await;
+    api.put(&shadow, r#""botsort""#).await;
+    api.delete(&shadow).await;
+    api.put(&shadow, r#""botsort""#).await;
+    api.post(&format!("{shadow}/promote"), "").await;
+    api.post(&format!("{tracker}/record"), "").await;
+    let kept = api.control.audited.lock().unwrap().clone();
+    let short: Vec<_> =
+        kept.iter().rev().map(|e| (e.action.as_str(), e.guest.as_deref().unwrap_or(""), e.result.as_str())).collect();
+    let expected = [
+        ("swap-dry-run", "botsort", "done"),
+        ("swap-dry-run", "ghost", "unknown-guest"),
+        ("shadow", "botsort", "done"),
+        ("shadow-end", "", "done"),
+        ("shadow", "botsort", "done"),
+        ("shadow-promote", "", "done"),
+        ("record", "", "done"),
+    ];
+    assert_eq!(short, expected);
+    assert!(kept.iter().all(|e| e.place == "door/tracker"), "{kept:?}");
+    assert!(kept[1].digest.as_deref().is_some_and(|d| d.starts_with("sha256:")), "{kept:?}");
+}
+
+#[tokio::test]
 async fn cameras_that_are_started_and_stopped_are_written_down_without_their_addresses() {
     let api = Api::new();
     let link = r#""rtsp_link": "rtsp://viewer:canary-pw@cam/1""#;

@@ -155,7 +155,7 @@ impl FakeControl {
             let versioned = g.version.as_ref().map(|v| format!("{}@{v}", g.name));
             g.name == reference || g.digest == reference || versioned.as_deref() == Some(reference)
         });
-        found.cloned().ok_or_else(|| ControlError::UnknownGuest(reference.to_owned()))
+        found.cloned().ok_or_else(|| ControlError::unknown_guest(reference))
     }
 }
 

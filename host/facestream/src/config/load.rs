@@ -14,12 +14,36 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::Config;
 use super::errors::{ConfigErrors, ConfigProblem, Source};
 use super::schema::{Leaf, Schema, environment_name, of_config};
-use super::tree::{Entry, Lines, Tree, read, table};
+use super::tree::{Entry, Lines, Tree, near, read, table};
 
 /// A configuration above this is something else.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-pub(super) fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+/// Variables of this program, its tools and its tests that are no keys.
+const OTHER_VARIABLES: [&str; 15] = [
+    "FACESTREAM_ASSETS",
+    "FACESTREAM_CLIP_422",
+    "FACESTREAM_GPU_ENGINES",
+    "FACESTREAM_GUEST_DEBUG",
+    "FACESTREAM_LONG",
+    "FACESTREAM_NOISE",
+    "FACESTREAM_OPENVINO_LIBRARY",
+    "FACESTREAM_PROGRAM",
+    "FACESTREAM_REGISTRY_PASSWORD",
+    "FACESTREAM_REGISTRY_USER",
+    "FACESTREAM_REQUIRE_GPU",
+    "FACESTREAM_SIM_USER",
+    "FACESTREAM_SKIPS",
+    "FACESTREAM_TEST_LOSE_THE_GPU",
+    "FACESTREAM_TOKEN",
+];
+
+/// `names` are the variables there are, of which `env` tells the values.
+pub(super) fn load(
+    path: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
+) -> Result<Config, ConfigErrors> {
     let fail = |problems: Vec<ConfigProblem>| ConfigErrors { file: path.map(Path::to_path_buf), problems };
     let text = match path {
         Some(path) => read_file(path).map_err(|message| fail(vec![problem(Source::Nowhere, "", message)]))?,
@@ -72,6 +96,7 @@ pub(super) fn load(path: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) ->
             return Err(fail(sorted(problems)));
         }
     };
+    problems.extend(unknown_variables(names, env, &leaves, &config));
     let known: BTreeSet<String> = problems.iter().map(|p| p.key.clone()).collect();
     for (section, message) in config.problems() {
         let found = placed(section, &message, &tree);
@@ -130,6 +155,49 @@ fn environment_value<'t>(schema: &Schema, text: &'t str) -> Result<Spanned<DeVal
         _ => {}
     }
     DeValue::parse(text.trim()).map_err(|error| format!("cannot be read as a TOML value: {}", error.message()))
+}
+
+/// Variables that name no key and were probably meant to: near to one, one without its section, or named like a section.
+/// Others are left alone: they belong to somebody else.
+fn unknown_variables(
+    names: &[String],
+    env: &dyn Fn(&str) -> Option<String>,
+    leaves: &[Leaf],
+    config: &Config,
+) -> Vec<ConfigProblem> {
+    let keys: Vec<String> = leaves.iter().map(|leaf| environment_name(&leaf.path)).collect();
+    let prefix = environment_name(&[""]);
+    let bare: Vec<&str> = keys.iter().filter_map(|key| key.strip_prefix(&prefix)).collect();
+    let is_section = |name: &str| {
+        leaves.iter().filter_map(|leaf| leaf.path.first()).any(|section| {
+            name.strip_prefix(section.to_ascii_uppercase().as_str()).is_some_and(|rest| rest.starts_with('_'))
+        })
+    };
+    let mut problems = Vec::new();
+    for name in names.iter().filter(|name| !keys.contains(name) && !OTHER_VARIABLES.contains(&name.as_str())) {
+        let named = config.registries.allow.iter().any(|registry| registry.password_env.as_ref() == Some(name));
+        let Some(rest) = name.strip_prefix(&prefix).filter(|_| !named) else { continue };
+        if is_of_kubernetes(rest, &env(name).unwrap_or_default()) {
+            continue;
+        }
+        let without_section = |key: &&str| key.strip_suffix(rest).is_some_and(|section| section.ends_with('_'));
+        // One word alone (`CONFIG`, `HOST`) ends too many keys to stand for one.
+        let short = || bare.iter().copied().find(|key| rest.contains('_') && without_section(key));
+        let message = match near(rest, bare.iter().copied()).or_else(short) {
+            Some(meant) => format!("no such key; did you mean {prefix}{meant}?"),
+            None if is_section(rest) => "no such key; examples/facestream.toml has them all".to_owned(),
+            None => continue,
+        };
+        problems.push(problem(Source::Environment(name.clone()), "", message));
+    }
+    problems
+}
+
+/// Kubernetes makes such variables in each pod for a service that is called `facestream` or `facestream-…`.
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
+    let port = rest.contains("PORT_") && (rest.contains("_TCP") || rest.contains("_UDP"));
+    let address = rest.ends_with("PORT") && value.contains("://");
+    port || address || rest.contains("SERVICE_HOST") || rest.contains("SERVICE_PORT")
 }
 
 fn deserialize<'k>(tree: &Tree<'_>, keys: impl Iterator<Item = &'k Vec<String>>) -> Result<Config, toml::de::Error> {

@@ -148,6 +148,59 @@ fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[test]
+fn a_variable_that_is_no_key_is_told_with_the_one_that_was_meant() {
+    let env = BTreeMap::from([
+        ("FACESTREAM_SERVER_LISEN", "127.0.0.1:9000"),
+        ("FACESTREAM_KAFKA_BROKERS", "kafka:9092"),
+        ("FACESTREAM_DECODE_COLOUR", "canary"),
+        // Nobody's mistakes: another program's, Kubernetes', one that the file names, one of our own.
+        ("FACESTREAM_IMAGE_TAG", "1.0"),
+        ("FACESTREAM_SERVICE_HOST", "10.0.0.1"),
+        ("FACESTREAM_SERVER_PORT", "tcp://10.0.0.1:8080"),
+        ("FACESTREAM_SERVER_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("FACESTREAM_REGISTRIES_PASSWORD", "canary"),
+        ("FACESTREAM_ASSETS", "/usr/share/facestream"),
+    ]);
+    let names: Vec<String> = env.keys().map(|&name| name.to_owned()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("facestream.toml");
+    let registry = "[[registries.allow]]\nhost = \"a.example\"\nuser = \"reader\"\n\
+                    password_env = \"FACESTREAM_REGISTRIES_PASSWORD\"\n";
+    std::fs::write(&path, registry).unwrap();
+    let values = |name: &str| env.get(name).map(|&value| value.to_owned());
+    let errors = super::load::load(Some(&path), &values, &names).unwrap_err().to_string();
+    let found: Vec<&str> = errors.lines().skip(1).map(str::trim).collect();
+    let expected = [
+        "environment variable FACESTREAM_DECODE_COLOUR: no such key; examples/facestream.toml has them all",
+        "environment variable FACESTREAM_KAFKA_BROKERS: no such key; did you mean FACESTREAM_SINKS_KAFKA_BROKERS?",
+        "environment variable FACESTREAM_SERVER_LISEN: no such key; did you mean FACESTREAM_SERVER_LISTEN?",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_level_that_is_none_is_refused_and_directives_are_not() {
+    for (level, words) in [
+        ("warning", "`warning` is no level; did you mean `warn`?"),
+        ("loud", "`loud` is no level; known are error, warn, info, debug, trace, off; of a target write `loud=debug`"),
+        ("info, warn", "` warn` is no level; did you mean `warn`?"),
+        ("info,facestream_ingest", "of a target write `facestream_ingest=debug`"),
+    ] {
+        let expected = format!("2: log.level = \"{level}\": ");
+        let found = problems(&format!("[log]\nlevel = \"{level}\"\n"), &[]);
+        assert!(found.len() == 1 && found[0].contains(&expected) && found[0].contains(words), "{found:?}");
+    }
+    for level in ["warn", "INFO", "off", "info,facestream_ingest=debug", "warn,guest=off", "info,[span]=trace"] {
+        load(&format!("[log]\nlevel = \"{level}\"\n"), &[]).unwrap_or_else(|e| panic!("{level}: {e}"));
+    }
+}
+
+#[test]
+fn a_size_that_is_none_is_told_with_one_that_is() {
+    check("[infer]\ninput_size = 3\n", &["2: infer.input_size: is no size; write { long_side = 640 } or {"]);
+}
+
+#[test]
 fn secrets_are_not_repeated() {
     let found = problems(
         "[server]\ngrace_ms = \"canary\"\n[[server.tokens]]\nname = \"a\"\nrole = \"viewer\"\ntoken = \"canary\"\n\

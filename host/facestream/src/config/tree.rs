@@ -155,7 +155,7 @@ fn unknown(path: &[String], source: Source, siblings: &[(&'static str, Schema)])
 }
 
 /// The name that was probably meant.
-fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|candidate| {
             (strsim::damerau_levenshtein(name, candidate), strsim::jaro_winkler(name, candidate), candidate)

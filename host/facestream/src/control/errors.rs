@@ -3,12 +3,18 @@
 //! Owns which kind of problem each error is to a client. Must not decide anything else.
 
 use facestream_api::control::{ControlError, FieldProblem};
-use facestream_guest_host::StoreError;
+use facestream_core::guest::SlotKind;
+use facestream_guest_host::{GuestStore, StoreError};
 use facestream_infer::InferError;
 use facestream_pipeline::StartError;
 use facestream_pipeline::models::ModelError;
 use facestream_pipeline::supervisor::SwapFailure;
 use facestream_registry::RegistryError;
+
+use crate::config::near;
+
+/// Names in an answer about a guest that there is not; a store may hold thousands.
+const MAX_NAMES: usize = 16;
 
 pub(super) fn start_error(error: StartError) -> ControlError {
     let invalid = |pointer: &str, detail: String| ControlError::Invalid(vec![FieldProblem::new(pointer, detail)]);
@@ -16,6 +22,9 @@ pub(super) fn start_error(error: StartError) -> ControlError {
         StartError::Conflict { camera, difference } => ControlError::CameraConflict { camera, difference },
         StartError::Address(error) => invalid("/rtsp_link", error.to_string()),
         StartError::Invalid(text) => invalid("/detect_fps", text),
+        StartError::NoSuchGpu { there: 0, .. } => {
+            invalid("/gpu", "this host uses no GPU (`facestream doctor` says why); leave `gpu` out".to_owned())
+        }
         error @ StartError::NoSuchGpu { .. } => invalid("/gpu", error.to_string()),
         StartError::Model(error @ ModelError::Unknown { .. }) => invalid("/model", error.to_string()),
         StartError::Guest { slot, reason, .. } => invalid(&format!("/guests/{slot}"), reason),
@@ -38,7 +47,7 @@ pub(super) fn start_error(error: StartError) -> ControlError {
 
 pub(super) fn store_error(error: StoreError) -> ControlError {
     match error {
-        StoreError::NotFound { reference, .. } => ControlError::UnknownGuest(reference),
+        StoreError::NotFound { reference, .. } => ControlError::unknown_guest(reference),
         error @ (StoreError::VersionTaken { .. } | StoreError::VersionGone { .. }) => {
             ControlError::GuestConflict(error.to_string())
         }
@@ -51,6 +60,31 @@ pub(super) fn store_error(error: StoreError) -> ControlError {
     }
 }
 
+/// Says of a guest that there is not which one was probably meant, or which there are for the slot.
+pub(super) fn with_guests_of(slot: SlotKind, store: &GuestStore, error: ControlError) -> ControlError {
+    let reference = match error {
+        ControlError::UnknownGuest { reference, .. } => reference,
+        other => return other,
+    };
+    let stored: Vec<_> = store.list().into_iter().filter(|guest| guest.info.kind == slot).collect();
+    let mut names: Vec<&str> = stored.iter().map(|guest| guest.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let name = reference.split('@').next().unwrap_or_default();
+    let hint = if names.contains(&name) {
+        let versions = stored.iter().filter(|guest| guest.name == name).map(|guest| guest.version.as_str());
+        let latest: Vec<&str> = versions.rev().take(MAX_NAMES).collect();
+        format!("of `{name}` there is {}", latest.join(", "))
+    } else if let Some(meant) = near(name, names.iter().copied()) {
+        format!("did you mean `{meant}`?")
+    } else if names.len() <= MAX_NAMES {
+        format!("for the {slot} there are: {}", names.join(", "))
+    } else {
+        return ControlError::unknown_guest(reference);
+    };
+    ControlError::UnknownGuest { reference, hint }
+}
+
 pub(super) fn swap_error(error: SwapFailure) -> ControlError {
     match error {
         SwapFailure::UnknownCamera(id) => ControlError::UnknownCamera(id),
@@ -58,7 +92,7 @@ pub(super) fn swap_error(error: SwapFailure) -> ControlError {
             let problem = |(limit, reason): (&str, String)| FieldProblem::new(format!("/limits/{limit}"), reason);
             ControlError::Invalid(problems.into_iter().map(problem).collect())
         }
-        SwapFailure::Guest { unknown: true, guest, .. } => ControlError::UnknownGuest(guest),
+        SwapFailure::Guest { unknown: true, guest, .. } => ControlError::unknown_guest(guest),
         SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
         SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
         // For rollouts alone, which take it as an answer.

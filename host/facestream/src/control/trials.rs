@@ -16,7 +16,7 @@ use facestream_pipeline::supervisor::TrialFailure;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Host, blocking, swap_error};
+use super::{Host, blocking, swap_error, with_guests_of};
 
 fn trial_error(error: TrialFailure) -> ControlError {
     match error {
@@ -71,12 +71,18 @@ impl Trials for Host {
 
     fn dry_run<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, Value> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || json(supervisor.dry_run(&camera, slot, &change.wanted))))
+        Box::pin(blocking(move || {
+            let report = json(supervisor.dry_run(&camera, slot, &change.wanted));
+            report.map_err(|error| with_guests_of(slot, &supervisor.parts().guests, error))
+        }))
     }
 
     fn start_candidate<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, wanted: SlotSpec) -> Answer<'a, Value> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
-        Box::pin(blocking(move || json(supervisor.start_candidate(&camera, slot, wanted))))
+        Box::pin(blocking(move || {
+            let report = json(supervisor.start_candidate(&camera, slot, wanted));
+            report.map_err(|error| with_guests_of(slot, &supervisor.parts().guests, error))
+        }))
     }
 
     fn candidate<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, Value> {

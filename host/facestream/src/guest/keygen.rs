@@ -37,6 +37,11 @@ pub fn run(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
 /// Writes a file that is not there yet: a key that is overwritten is lost.
 fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    let mut file = file.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("{} is there already: choose another name, or remove it first", path.display())
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+    })?;
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }

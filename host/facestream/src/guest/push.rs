@@ -140,7 +140,13 @@ fn to_host(args: &PushArgs, bytes: &[u8], signature: Option<&str>) -> anyhow::Re
         let said = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
         let errors = body["errors"].as_array().into_iter().flatten();
         let each: Vec<String> = errors.filter_map(|e| e["detail"].as_str().map(str::to_owned)).collect();
-        bail!("{}: {} {}", said("title"), said("detail"), each.join("; "));
+        let told = format!("{}: {} {}", said("title"), said("detail"), each.join("; "));
+        let hint = if status == 401 && args.token.is_none() {
+            "; none was sent: put one of the role guest-admin into FACESTREAM_TOKEN, or give it with --token"
+        } else {
+            ""
+        };
+        bail!("{}{hint}", told.trim_end());
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&body)?);

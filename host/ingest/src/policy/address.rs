@@ -28,8 +28,8 @@ impl AddressDenied {
             Self::MulticastOrReserved => "is a multicast or reserved address, never a camera's",
             Self::LinkLocal => "is link-local (where clouds serve machine credentials), never allowed",
             Self::Metadata => "is a cloud's metadata service, never allowed",
-            Self::Loopback => "is this machine itself; set addresses.allow_loopback = true to allow that",
-            Self::NotListed => "lies in none of addresses.allow_cidrs",
+            Self::Loopback => "is this machine itself; set ingest.addresses.allow_loopback = true to allow that",
+            Self::NotListed => "lies in none of ingest.addresses.allow_cidrs",
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn check_media_source(
 ) -> Result<(), IngestError> {
     let source = stream.ctx().and_then(|ctx| media_source(&ctx.to_string()));
     let fine = source.is_some_and(|ip| ip == connected.ip() || policy.allows_address(ip));
-    let kind = ErrorKind::Protocol("the camera wants to send from an address that addresses.* does not allow");
+    let kind = ErrorKind::Protocol("the camera wants to send from an address that ingest.addresses does not allow");
     if fine { Ok(()) } else { Err(IngestError::new(Phase::Setup, kind)) }
 }
 
