@@ -2,9 +2,10 @@
 //! on an engine without deadlines and limits, and a component that does nothing, whose time is that of the crossing alone.
 //! Then how long the making of an instance takes.
 //!
-//!     cargo bench --workspace --bench sandbox [-- ROUNDS]
+//!     taskset -c 1 cargo bench --workspace --bench sandbox [-- ROUNDS]
 //!
-//! Alternating rounds, so that a busy machine hurts all alike; the median round counts, the best one is shown too.
+//! Alternating rounds on one core, so that a busy machine hurts all alike; the median round counts, the best one is shown
+//! too.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
