@@ -48,8 +48,9 @@ pub struct InferConfig {
     pub providers: Vec<Provider>,
     /// Sessions of a model on each GPU: two overlap copying, waiting and computing.
     pub gpu_sessions: usize,
-    /// Capture a model's run on a GPU once and replay it (TensorRT). Saves the launching of kernels, so it helps small
-    /// models and small batches; every run then takes `max_batch` pictures, filled or not.
+    /// Capture a model's run of `max_batch` pictures on a GPU once and replay it for batches that fill at least three quarters
+    /// of it (TensorRT). Saves the launching of kernels, which is what a GPU near its limit waits for; takes a second copy of
+    /// the model in device memory for each session.
     pub cuda_graphs: bool,
     /// End the service, in order and with an error, when a GPU is lost. No process gets a lost GPU back, so whoever
     /// supervises this one (systemd, Kubernetes) starts it anew, and its cameras come back. Without: the host stays, says so

@@ -12,7 +12,7 @@ use facestream_gpu::{Buffer, DevicePicture, Pinned};
 use super::Inner;
 use super::candidates::{Candidates, Output};
 use super::letterbox::DeviceLetterbox;
-use super::session::DeviceSession;
+use super::session::{DeviceSession, Mode};
 use crate::backend::Backend;
 use crate::config::Provider;
 use crate::error::InferError;
@@ -66,8 +66,7 @@ impl DeviceBackend {
     /// largest, what admission reckons with.
     pub(super) fn warm_up(&mut self) -> Result<f32, InferError> {
         let most = self.model.max_batch;
-        // A graph is captured at a session's first run, for that batch alone.
-        let one_size = self.model.config.cuda_graphs || self.model.info.provider == Provider::Cuda;
+        let one_size = self.model.info.provider == Provider::Cuda;
         let fewer = if one_size { 0 } else { most };
         for batch in [1, 2, 4, 8, 16, 24, 32].into_iter().filter(|n| *n < fewer).chain([most]) {
             self.run_alone(batch)?;
@@ -152,19 +151,20 @@ impl DeviceBackend {
         // A model with a fixed batch runs all of it; what lies in the other slots is not read. ONNX Runtime's CUDA kernels
         // are set up anew whenever the batch size changes, seconds each time (measured: cameras got nowhere, also with powers
         // of two), so there is one size.
+        let mode = session.mode(batch, model.max_batch);
         let run = match model.info.provider {
-            _ if model.config.cuda_graphs => model.max_batch,
+            _ if mode == Mode::Graph => model.max_batch,
             Provider::Cuda => model.spec.fixed_batch.unwrap_or(model.max_batch),
             _ => model.spec.fixed_batch.unwrap_or(batch),
         };
         let (width, height) = (i64::from(model.size.0), i64::from(model.size.1));
         let name = model.description.inputs.first().map_or("", |i| i.name.as_str());
-        session.bind(true, name, input, &[run as i64, 3, height, width]).map_err(|e| model.wrong(e))?;
+        session.bind(mode, true, name, input, &[run as i64, 3, height, width]).map_err(|e| model.wrong(e))?;
         for output in &*outputs {
             let shape: Vec<i64> = [run as i64].into_iter().chain(output.dims.iter().map(|&n| n as i64)).collect();
-            session.bind(false, &output.name, &output.buffer, &shape).map_err(|e| model.wrong(e))?;
+            session.bind(mode, false, &output.name, &output.buffer, &shape).map_err(|e| model.wrong(e))?;
         }
-        session.run().map_err(|e| model.failed(&e))?;
+        session.run(mode).map_err(|e| model.failed(&e))?;
         let threshold = model.config.score_threshold;
         let stream = session.stream();
         candidates.start(stream, batch, threshold).map_err(|e| model.on_gpu(e))?;

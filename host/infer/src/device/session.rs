@@ -20,12 +20,29 @@ use crate::config::Provider;
 use crate::error::InferError;
 use crate::runtime::{self, Runtime};
 
-/// A session with its binding.
-pub(super) struct DeviceSession {
-    // Declared in the order in which they must go: a binding uses its session, which uses the stream.
+/// One of ONNX Runtime's sessions with its binding.
+struct Bound {
+    // Declared in the order in which they must go: a binding uses its session.
     binding: IoBinding,
-    options: RunOptions<NoSelectedOutputs>,
     session: Session,
+}
+
+/// How a batch is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Kernel by kernel.
+    Launched,
+    /// All of it at once, as a CUDA graph; always of one size.
+    Graph,
+}
+
+/// The sessions of one thread, which take turns on one stream.
+pub(super) struct DeviceSession {
+    // Declared in the order in which they must go: sessions use the stream.
+    launched: Bound,
+    /// A session keeps one graph and runs nothing else, so it is one of its own.
+    graph: Option<Bound>,
+    options: RunOptions<NoSelectedOutputs>,
     stream: Stream,
     ordinal: i32,
 }
@@ -62,6 +79,17 @@ impl DeviceSession {
         let failed = |reason: String| InferError::Session { model: model.info.name.clone(), reason };
         provider_is_built_in(model.info.provider).map_err(failed)?;
         let ordinal = i32::try_from(model.gpu.ordinal()).map_err(|e| failed(e.to_string()))?;
+        let launched = Self::bound(rt, model, &stream, ordinal, Mode::Launched)?;
+        let graphs = model.config.cuda_graphs && model.info.provider == Provider::TensorRt;
+        let graph = graphs.then(|| Self::bound(rt, model, &stream, ordinal, Mode::Graph)).transpose()?;
+        // What comes next is on the same stream, and waited for there.
+        let mut options = RunOptions::new().map_err(|e| failed(e.message().to_owned()))?;
+        options.disable_device_sync().map_err(|e| failed(e.message().to_owned()))?;
+        Ok(Self { launched, graph, options, stream, ordinal })
+    }
+
+    fn bound(rt: &Runtime<'_>, model: &Inner, stream: &Stream, ordinal: i32, mode: Mode) -> Result<Bound, InferError> {
+        let failed = |reason: String| InferError::Session { model: model.info.name.clone(), reason };
         let provider = match model.info.provider {
             Provider::TensorRt => {
                 super::tensorrt::version().map_err(failed)?;
@@ -76,7 +104,7 @@ impl DeviceSession {
                     .with_device_id(ordinal)
                     .with_fp16(true)
                     .with_ep_context_embed_mode(1)
-                    .with_cuda_graph(model.config.cuda_graphs)
+                    .with_cuda_graph(mode == Mode::Graph)
                     .with_profile_min_shapes(shapes(1))
                     .with_profile_opt_shapes(shapes(model.max_batch.div_ceil(2)))
                     .with_profile_max_shapes(shapes(model.max_batch));
@@ -89,7 +117,7 @@ impl DeviceSession {
                         .with_timing_cache(true)
                         .with_timing_cache_path(folder.display());
                 }
-                // SAFETY: `Self` drops the session before the stream.
+                // SAFETY: `DeviceSession` drops its sessions before the stream.
                 unsafe { options.with_compute_stream(stream.raw().cast()) }.build()
             }
             _ => {
@@ -98,20 +126,21 @@ impl DeviceSession {
                 unsafe { options.with_compute_stream(stream.raw().cast()) }.build()
             }
         };
-        let open = || -> Result<(Session, IoBinding), ort::Error> {
+        let open = || -> Result<Bound, ort::Error> {
             let session = Session::builder(rt.environment())?
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_log_level(ort::logging::LogLevel::Error)?
                 .with_execution_providers([provider.error_on_failure()])?
                 .commit_from_memory(&model.bytes)?;
             let binding = session.create_binding()?;
-            Ok((session, binding))
+            Ok(Bound { binding, session })
         };
-        let (session, binding) = open().map_err(|e| failed(explain(e.message())))?;
-        // What comes next is on the same stream, and waited for there.
-        let mut options = RunOptions::new().map_err(|e| failed(e.message().to_owned()))?;
-        options.disable_device_sync().map_err(|e| failed(e.message().to_owned()))?;
-        Ok(Self { binding, options, session, stream, ordinal })
+        open().map_err(|e| failed(explain(e.message())))
+    }
+
+    /// How a batch of at most `most` pictures is run best.
+    pub(super) fn mode(&self, batch: usize, most: usize) -> Mode {
+        mode(self.graph.is_some(), batch, most)
     }
 
     /// The stream that it runs on.
@@ -123,7 +152,14 @@ impl DeviceSession {
     ///
     /// # Errors
     /// When the buffer is too small for the shape, or ONNX Runtime refuses.
-    pub(super) fn bind(&mut self, input: bool, name: &str, buffer: &Buffer, shape: &[i64]) -> Result<(), String> {
+    pub(super) fn bind(
+        &mut self,
+        mode: Mode,
+        input: bool,
+        name: &str,
+        buffer: &Buffer,
+        shape: &[i64],
+    ) -> Result<(), String> {
         let numbers: usize = shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).product();
         if numbers * size_of::<f32>() > buffer.bytes() {
             return Err(format!("{name} of shape {shape:?} does not fit in {} bytes", buffer.bytes()));
@@ -141,7 +177,8 @@ impl DeviceSession {
                     .map_err(|e| e.message().to_owned())?;
             let api = ort::api();
             let bind = if input { api.BindInput } else { api.BindOutput };
-            let status = bind(self.binding.ptr_mut(), name.as_ptr(), tensor.ptr());
+            let status =
+                bind(pick(&mut self.launched, &mut self.graph, mode).binding.ptr_mut(), name.as_ptr(), tensor.ptr());
             if status.0.is_null() {
                 return Ok(());
             }
@@ -152,8 +189,23 @@ impl DeviceSession {
     }
 
     /// Puts a run of what is bound behind the stream's other work, without waiting for it.
-    pub(super) fn run(&mut self) -> Result<(), ort::Error> {
-        self.session.run_binding_with_options(&self.binding, &self.options).map(drop)
+    pub(super) fn run(&mut self, mode: Mode) -> Result<(), ort::Error> {
+        let Bound { binding, session } = pick(&mut self.launched, &mut self.graph, mode);
+        session.run_binding_with_options(binding, &self.options).map(drop)
+    }
+}
+
+/// A graph always computes all `most` pictures, so a batch that would leave more than a quarter of it empty is launched (148
+/// cameras with batches of 3 to 8 were slowed down badly by graphs; 155 with batches of 27 needed them).
+fn mode(has_graph: bool, batch: usize, most: usize) -> Mode {
+    if has_graph && batch * 4 >= most * 3 { Mode::Graph } else { Mode::Launched }
+}
+
+/// The session of a mode; the only one where there is no graph.
+fn pick<'a>(launched: &'a mut Bound, graph: &'a mut Option<Bound>, mode: Mode) -> &'a mut Bound {
+    match (mode, graph) {
+        (Mode::Graph, Some(graph)) => graph,
+        _ => launched,
     }
 }
 
@@ -171,4 +223,16 @@ fn explain(text: &str) -> String {
         ""
     };
     format!("{text}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_full_batches_go_as_a_graph() {
+        let modes = [1, 23, 24, 32].map(|batch| mode(true, batch, 32));
+        assert_eq!(modes, [Mode::Launched, Mode::Launched, Mode::Graph, Mode::Graph]);
+        assert_eq!((mode(true, 1, 1), mode(false, 32, 32)), (Mode::Graph, Mode::Launched));
+    }
 }
