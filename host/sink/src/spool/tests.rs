@@ -352,6 +352,74 @@ fn a_failed_sync_is_told_and_made_up_for() {
 }
 
 #[test]
+fn what_is_done_is_deleted_by_a_later_try_when_the_checkpoint_could_not_be_saved() {
+    for closed in [false, true] {
+        let fs = MemFs::default();
+        let (spool, counters) = open(&fs, SMALL);
+        let mut reader = Reader::new(Arc::clone(&spool));
+        (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+        read_all(&mut reader);
+        spool.tick().unwrap();
+        let before = segments(&fs);
+        (0..15).for_each(|seq| assert!(spool.done(seq)));
+        fs.fail_syncs(true);
+        // Nothing waits to be synced: what fails is the checkpoint.
+        assert!(spool.tick().is_err());
+        assert_eq!(segments(&fs), before, "nothing goes before the checkpoint is safe");
+        fs.fail_syncs(false);
+        spool.tick().unwrap();
+        assert!(segments(&fs).len() < before.len());
+        let on_disk: usize = segments(&fs).iter().map(|p| fs.read(p).unwrap().len()).sum();
+        assert_eq!(spool.held().disk_bytes, on_disk as u64);
+        (15..20).for_each(|seq| assert!(spool.done(seq)));
+        if closed {
+            fs.fail_syncs(true);
+            assert!(spool.close().is_err());
+            fs.fail_syncs(false);
+            let (again, _) = open(&fs, SMALL);
+            assert_eq!((again.recovered(), again.held()), (0, Held::default()), "it is nobody's, and lost nothing");
+        } else {
+            spool.close().unwrap();
+            assert_eq!(spool.held(), Held::default());
+        }
+        assert_eq!((segments(&fs), lost(&counters)), (Vec::new(), BTreeMap::new()));
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_keep_what_is_done() {
+    let fs = MemFs::default();
+    let (spool, _) = open(&fs, SMALL);
+    let mut reader = Reader::new(Arc::clone(&spool));
+    (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+    fs.set_space(Some(0));
+    read_all(&mut reader);
+    for done in [0..10, 10..20] {
+        done.for_each(|seq| assert!(spool.done(seq)));
+        let before = segments(&fs).len();
+        spool.tick().unwrap();
+        assert!(segments(&fs).len() < before);
+    }
+    spool.close().unwrap();
+    assert_eq!((segments(&fs), spool.held()), (Vec::new(), Held::default()));
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_goes_when_it_is_done_and_is_forgotten() {
+    let fs = MemFs::default();
+    let (spool, _) = open(&fs, SMALL);
+    let mut reader = Reader::new(Arc::clone(&spool));
+    (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+    read_all(&mut reader);
+    fs.fail_syncs_of(&segments(&fs)[0]);
+    assert!(spool.tick().is_err());
+    (0..20).for_each(|seq| assert!(spool.done(seq)));
+    assert!(spool.tick().is_err(), "it is told as long as it is there");
+    assert_eq!(segments(&fs).len(), 0);
+    spool.tick().unwrap();
+}
+
+#[test]
 fn many_threads_may_append_and_wait_for_syncs() {
     let fs = MemFs::default();
     let (spool, _) = open(&fs, SMALL);
