@@ -18,6 +18,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::*;
 use crate::fs::Disk;
 use crate::status::SinkState;
+use crate::tests::mem_fs::MemFs;
 use crate::tests::{events, message, wait_for};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -355,6 +356,32 @@ fn large_messages_go_out_by_reference_or_are_written_down() {
     assert_eq!((status.image_refs, status.refused["too-large"], status.delivered), (1, 1, 2));
     let refused = std::fs::read_to_string(dir.path().join("refused/kafka.jsonl")).unwrap();
     assert!(refused.contains("cam-1/0/2/1/improved/0") && refused.trim().ends_with("\"reason\":\"too-large\"}"));
+}
+
+#[test]
+fn a_large_message_that_the_spool_refuses_leaves_no_picture_and_takes_no_space() {
+    use base64::Engine as _;
+    let fs = MemFs::default();
+    let picture = base64::engine::general_purpose::STANDARD.encode([9; 20_000]);
+    let payload = serde_json::json!({"image_base64": picture}).to_string();
+    let config = KafkaConfig {
+        brokers: vec!["127.0.0.1:1".into()],
+        message_max_bytes: 10_000,
+        images_max_bytes: 30_000,
+        ..KafkaConfig::default()
+    };
+    let spool = SpoolConfig { max_bytes: 1000, ..SpoolConfig::default() };
+    let clock = Arc::new(SystemClock::default());
+    let sink = KafkaSink::open(config, &spool, Path::new("/data"), Arc::new(fs.clone()), clock, events().0).unwrap();
+    let large = |n| Message { payload: payload.clone().into(), ..message(n, 0) };
+    let pictures = || fs.paths().into_iter().filter(|p| p.starts_with("/data/images")).count();
+    sink.accept(&message(0, 800)).unwrap();
+    for n in 1..4 {
+        assert_eq!(sink.accept(&large(n)), Err(RefuseReason::SpoolFull));
+        assert_eq!(pictures(), 0);
+    }
+    let status = sink.status();
+    assert_eq!((status.accepted, status.image_refs, status.refused["spool-full"]), (1, 0, 3));
 }
 
 #[test]
