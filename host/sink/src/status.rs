@@ -44,6 +44,8 @@ reasons! {
         InvalidHeader = "invalid-header",
         /// So many different topics were used already that this one would be one too many.
         TooManyTopics = "too-many-topics",
+        /// The same for the message's camera alone.
+        TooManyTopicsOfCamera = "too-many-topics-of-camera",
         /// Too large, also without its pictures.
         TooLarge = "too-large",
         /// Its picture could not be written to a file, or the budget for such files is used up.
@@ -56,6 +58,18 @@ reasons! {
         QueueFull = "queue-full",
         /// The sink is closing.
         Closed = "closed",
+    }
+}
+
+impl RefuseReason {
+    /// The setting that is the bound which the message met, where operators may want to raise it at once.
+    #[must_use]
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::TooManyTopics => Some("sinks.max_topics"),
+            Self::TooManyTopicsOfCamera => Some("sinks.max_topics_per_camera"),
+            _ => None,
+        }
     }
 }
 
