@@ -88,7 +88,8 @@ pub struct KafkaConfig {
     pub max_in_flight_bytes: usize,
     /// Pictures written to files because their message was too large, at most so many bytes; messages are refused then.
     pub images_max_bytes: u64,
-    /// Messages for a topic that does not exist or is forbidden are tried again for so long, then counted as lost.
+    /// Messages for a topic that does not exist or is forbidden are tried again for so long, each by itself, then counted
+    /// as lost. Time without a broker does not count.
     pub topic_retry_for_ms: u64,
     /// Any other property of librdkafka: TLS (`security.protocol`, `ssl.*`), SASL (`sasl.*`), timeouts. Values that may
     /// be secret are never printed.

@@ -197,7 +197,10 @@ impl Sender {
             }
         }
         let patience = Duration::from_millis(self.shared.config.topic_retry_for_ms);
-        for (seq, location) in self.lanes.give_up(now, patience) {
+        // That no broker was there says nothing about a topic.
+        let counts = !self.lanes.is_empty() && !self.shared.health.has(Cause::Broker);
+        self.lanes.tick(now, counts);
+        for (seq, location) in self.lanes.give_up(patience) {
             self.write_down(location, LossReason::TopicUnavailable.as_str());
             self.lose(seq, LossReason::TopicUnavailable);
         }
@@ -249,6 +252,8 @@ impl Sender {
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             match client::build(&shared) {
                 Ok(producer) => {
+                    // Without a client nothing could be taken.
+                    self.lanes.tick(Instant::now(), false);
                     *shared.producer.write().unwrap_or_else(PoisonError::into_inner) = Some(producer);
                     self.built = Instant::now();
                     Counters::add(&shared.counters.rebuilds, 1);

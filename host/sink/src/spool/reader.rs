@@ -19,6 +19,7 @@ const READ_TRIES: u32 = 10;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Location {
     segment: u64,
     offset: u64,
