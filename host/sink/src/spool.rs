@@ -10,6 +10,7 @@
 //! while a record with that number may still be on the disk, so a gap counts exactly the records that were lost.
 
 mod checkpoint;
+mod failing;
 mod reader;
 pub(crate) mod record;
 mod window;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use checkpoint::Checkpoint;
+pub(crate) use failing::{Failing, Unread};
 pub(crate) use reader::{Location, Reader, SpoolRecord};
 use record::{HEAD, Head};
 use window::Window;

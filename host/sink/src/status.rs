@@ -78,7 +78,7 @@ reasons! {
     LossReason {
         /// Its record in the spool was damaged on the disk.
         SpoolCorrupt = "spool-corrupt",
-        /// The spool's file that held it is gone.
+        /// The spool's file that held it is gone, or the disk refused to read it for minutes.
         SpoolMissing = "spool-missing",
         /// The machine stopped while its record or line was being written.
         TornTail = "torn-tail",

@@ -5,13 +5,16 @@
 //! when it has waited for too long itself, whatever waits before or behind it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::spool::Location;
+use crate::spool::{Failing, Location, Unread};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After a record that the disk did not give; the other topics go on.
+const UNREAD_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 enum State {
@@ -30,6 +33,9 @@ struct Lane {
     waiting: BTreeMap<u64, Waiting>,
     /// The record that was sent last to see, and since when it had waited: it has not waited less when it comes back.
     tried: Option<(u64, Duration)>,
+    /// The disk does not give the first record: nothing is read before then.
+    unread: Option<Instant>,
+    failing: Failing,
 }
 
 #[derive(Debug)]
@@ -49,10 +55,14 @@ impl Lane {
     fn wait_until(&mut self, at: Instant, waited: Duration) {
         if matches!(self.state, State::Draining) {
             // Until now they waited for their turn; for their topic they begin to.
-            self.tried = None;
-            self.waiting.values_mut().for_each(|waiting| waiting.since = waited);
+            self.begin_anew(waited);
         }
         self.state = State::Waiting(at);
+    }
+
+    fn begin_anew(&mut self, waited: Duration) {
+        self.tried = self.tried.map(|(seq, _)| (seq, waited));
+        self.waiting.values_mut().for_each(|waiting| waiting.since = waited);
     }
 }
 
@@ -91,6 +101,8 @@ impl Lanes {
             pause: FIRST_PAUSE,
             waiting: BTreeMap::new(),
             tried: None,
+            unread: None,
+            failing: Failing::default(),
         });
         if !matches!(lane.state, State::Waiting(_)) {
             lane.wait_until(now + lane.pause, self.waited);
@@ -118,7 +130,7 @@ impl Lanes {
                 State::Probing(_) => false,
                 State::Draining => true,
             };
-            if send {
+            if send && lane.unread.is_none_or(|at| at <= now) {
                 match lane.waiting.pop_first() {
                     Some((seq, waiting)) => {
                         if matches!(lane.state, State::Waiting(_)) {
@@ -148,6 +160,42 @@ impl Lanes {
         }
     }
 
+    /// A record was read to be sent.
+    pub(super) fn was_read(&mut self, topic: &str) {
+        if let Some(lane) = self.topics.get_mut(topic) {
+            lane.failing = Failing::default();
+            if lane.unread.take().is_some() {
+                // Nobody could find out meanwhile whether the topic is there.
+                lane.begin_anew(self.waited);
+            }
+        }
+    }
+
+    /// A record could not be read to be sent. `Later`: it is back, and its lane pauses.
+    pub(super) fn not_read(
+        &mut self,
+        topic: &Arc<str>,
+        seq: u64,
+        location: Location,
+        error: &io::Error,
+        now: Instant,
+    ) -> Unread {
+        let Some(lane) = self.topics.get_mut(topic) else {
+            unreachable!("a record that is taken leaves its lane there")
+        };
+        let unread = lane.failing.failed(location.segment, error, now);
+        if unread == Unread::Later {
+            lane.unread = Some(now + UNREAD_PAUSE);
+            self.put_back(topic, seq, location, now);
+        }
+        unread
+    }
+
+    /// Whether there is a lane whose record the disk does not give.
+    pub(super) fn unread(&self) -> bool {
+        self.topics.values().any(|lane| lane.unread.is_some())
+    }
+
     /// The client was replaced: records that were under way will be read again and queue here.
     pub(super) fn client_replaced(&mut self, now: Instant) {
         for lane in self.topics.values_mut() {
@@ -155,11 +203,12 @@ impl Lanes {
         }
     }
 
-    /// Records that have waited for too long, each for itself. Those of a topic that works wait for their turn only.
+    /// Records that have waited for too long, each for itself. Those of a topic that works wait for their turn only,
+    /// and those that cannot be read cannot be tried.
     pub(super) fn give_up(&mut self, after: Duration) -> Vec<(u64, Location)> {
         let mut given_up = Vec::new();
         self.topics.retain(|_, lane| {
-            if matches!(lane.state, State::Draining) {
+            if matches!(lane.state, State::Draining) || lane.unread.is_some() {
                 return true;
             }
             let before = given_up.len();
@@ -179,7 +228,12 @@ impl Lanes {
 
     /// When something may be done next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.topics.values().filter_map(|l| if let State::Waiting(at) = l.state { Some(at) } else { None }).min()
+        let due = |lane: &Lane| match lane.state {
+            State::Waiting(at) => Some(lane.unread.map_or(at, |unread| unread.max(at))),
+            State::Probing(_) => None,
+            State::Draining => lane.unread,
+        };
+        self.topics.values().filter_map(due).min()
     }
 
     pub(super) fn topics(&self) -> Vec<&str> {
@@ -192,101 +246,4 @@ impl Lanes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kafka::{Flight, InFlight};
-
-    const MINUTE: Duration = Duration::from_secs(60);
-    const PATIENCE: Duration = Duration::from_secs(600);
-
-    /// Where a record would be; lanes only hand it on.
-    fn at(_: u64) -> Location {
-        Location::default()
-    }
-
-    fn failed(lanes: &mut Lanes, seq: u64, now: Instant) {
-        lanes.failed("t".into(), seq, at(seq), now);
-    }
-
-    fn given_up(lanes: &mut Lanes) -> Vec<u64> {
-        lanes.give_up(PATIENCE).into_iter().map(|(seq, _)| seq).collect()
-    }
-
-    #[test]
-    fn each_record_is_given_up_for_its_own_age() {
-        let (mut lanes, start) = (Lanes::default(), Instant::now());
-        lanes.tick(start, true);
-        failed(&mut lanes, 1, start);
-        lanes.tick(start + 9 * MINUTE, true);
-        assert!(lanes.queue("t", 2, at(2)));
-        lanes.tick(start + 10 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [0; 0]);
-        lanes.tick(start + 11 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [1], "the other came two minutes ago");
-        assert!(lanes.queue("t", 3, at(3)), "the topic still waits");
-        lanes.tick(start + 20 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [2]);
-        lanes.tick(start + 30 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [3]);
-        assert!(lanes.is_empty());
-    }
-
-    #[test]
-    fn time_without_a_broker_does_not_count() {
-        let (mut lanes, start) = (Lanes::default(), Instant::now());
-        lanes.tick(start, true);
-        failed(&mut lanes, 1, start);
-        lanes.tick(start + 5 * MINUTE, true);
-        lanes.tick(start + 600 * MINUTE, false);
-        lanes.tick(start + 605 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [0; 0]);
-        lanes.tick(start + 606 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [1]);
-    }
-
-    #[test]
-    fn trying_a_record_or_reading_it_again_does_not_make_it_younger() {
-        let (mut lanes, start, idle) = (Lanes::default(), Instant::now(), InFlight::default());
-        lanes.tick(start, true);
-        failed(&mut lanes, 1, start);
-        failed(&mut lanes, 2, start);
-        for minute in 1..=10 {
-            let now = start + minute * MINUTE;
-            lanes.tick(now, true);
-            let (topic, seq, location) = lanes.next(now, &idle).unwrap();
-            assert_eq!((&*topic, seq), ("t", 1));
-            match minute % 3 {
-                0 => lanes.put_back(&topic, seq, location, now),
-                1 => failed(&mut lanes, seq, now),
-                _ => {
-                    lanes.client_replaced(now);
-                    assert!(lanes.queue("t", 1, location) && lanes.queue("t", 2, location));
-                }
-            }
-        }
-        lanes.tick(start + 11 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [1, 2]);
-    }
-
-    #[test]
-    fn a_topic_that_works_is_given_the_time_it_takes() {
-        let (mut lanes, start, mut in_flight) = (Lanes::default(), Instant::now(), InFlight::default());
-        lanes.tick(start, true);
-        (1..=3).for_each(|seq| failed(&mut lanes, seq, start));
-        let now = start + 9 * MINUTE;
-        lanes.tick(now, true);
-        let (topic, seq, location) = lanes.next(now, &in_flight).unwrap();
-        in_flight.insert(seq, Flight { location, topic, bytes: 1 }, 0);
-        assert!(lanes.next(now, &in_flight).is_none(), "one is tried first");
-        in_flight.remove(seq);
-        assert_eq!(lanes.next(now, &in_flight).unwrap().1, 2);
-        lanes.tick(start + 99 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [0; 0], "the broker is slow, the topic is there");
-        // It goes again: they wait from when the topic was there last.
-        failed(&mut lanes, 2, start + 99 * MINUTE);
-        lanes.tick(start + 108 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [0; 0]);
-        lanes.tick(start + 110 * MINUTE, true);
-        assert_eq!(given_up(&mut lanes), [2, 3]);
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ struct State {
     /// A file that cannot be synced.
     sync_fails_of: Option<Arc<Mutex<Data>>>,
     read_fails: bool,
+    /// Number of the error that opening a file that is there gives.
+    open_error: Option<i32>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -65,6 +67,10 @@ impl MemFs {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.state().read_fails = fail;
+    }
+
+    pub(crate) fn fail_opens(&self, error: Option<i32>) {
+        self.state().open_error = error;
     }
 
     /// After so many more calls that change something, all fail.
@@ -169,7 +175,12 @@ impl FileSystem for MemFs {
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn File>> {
-        let there = self.state().files.get(path).cloned();
+        let state = self.state();
+        if let Some(error) = state.open_error.filter(|_| !create) {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let there = state.files.get(path).cloned();
+        drop(state);
         let data = match there {
             Some(data) => data,
             None if create => {
