@@ -328,6 +328,8 @@ fn centerface_finds_the_same_faces_in_any_batch_and_from_any_memory() {
         assert_eq!(pair[0], pair[1], "frame {n}: from host and from device memory");
         assert_eq!(pair[1], alone[n], "frame {n}");
     }
+    // A GPU decodes and the processor analyses.
+    assert_eq!(processor.infer(&device[..2]).unwrap(), processor.infer(&host[..2]).unwrap(), "read back");
     println!("{info}: {} frames, {boxes} boxes agree with the processor's; batches equal", host.len());
 }
 

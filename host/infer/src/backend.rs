@@ -1,11 +1,12 @@
 //! The seam between the engine and whatever runs a model.
 //!
 //! Owns two traits. A backend does everything from pixels to detections, the letterbox included, so that one whose
-//! frames live on a device never brings pixels to host memory.
+//! frames live on a device never brings pixels to host memory; one that reads host memory brings them there itself.
 
 use std::fmt;
+use std::sync::Arc;
 
-use facestream_core::{Detection, Frame};
+use facestream_core::{Detection, Frame, Picture, Rect};
 
 use crate::error::InferError;
 
@@ -42,4 +43,14 @@ pub trait Backend: Send {
     /// When the run as a whole failed. The engine then tries the frames one by one, so that one bad frame does not
     /// cost its neighbours their results.
     fn infer(&mut self, frames: &[Frame]) -> Result<Vec<Vec<Detection>>, InferError>;
+}
+
+/// The picture in host memory, whole: itself, or a copy of one that lies on a device which this backend cannot read (a
+/// GPU decodes, and the model runs on the processor or on another GPU).
+pub(crate) fn in_host_memory(picture: &Arc<dyn Picture>) -> Result<Arc<dyn Picture>, InferError> {
+    if picture.planes().is_some() {
+        return Ok(Arc::clone(picture));
+    }
+    let whole = Rect::from_corners(0.0, 0.0, picture.width() as f32, picture.height() as f32);
+    picture.crop(whole, 0).map_err(|e| InferError::Picture(e.to_string()))
 }

@@ -15,7 +15,7 @@ use ort::value::TensorRef;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::backend::{Backend, Detector};
+use crate::backend::{Backend, Detector, in_host_memory};
 use crate::config::{InferConfig, InputSize, Provider};
 use crate::error::InferError;
 use crate::family::{self, Family, InputSpec, Reworked, TensorView};
@@ -384,9 +384,8 @@ impl OnnxBackend {
         self.buffer.resize(batch * slot(size), 0.0);
         let mut geometries = Vec::with_capacity(frames.len());
         for (frame, out) in frames.iter().zip(self.buffer.chunks_exact_mut(slot(size))) {
-            let planes = frame.picture.planes().ok_or_else(|| {
-                InferError::Picture("its pixels live on a device, and this backend reads host memory only".to_owned())
-            })?;
+            let picture = in_host_memory(&frame.picture)?;
+            let planes = picture.planes().ok_or_else(|| InferError::Picture("its pixels cannot be read".to_owned()))?;
             if planes.width == 0 || planes.height == 0 {
                 return Err(InferError::Picture(format!("its size is {}x{}", planes.width, planes.height)));
             }

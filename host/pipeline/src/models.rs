@@ -52,8 +52,6 @@ struct Entry {
     /// One for each GPU that it was asked for on; a single one, without a GPU, on a machine that has none.
     engines: Vec<Running>,
     problem: Option<String>,
-    /// Held while it loads.
-    loading: Arc<Mutex<()>>,
 }
 
 /// A model that runs.
@@ -66,7 +64,7 @@ struct Running {
 
 impl Entry {
     fn new(path: PathBuf) -> Self {
-        Self { path, engines: Vec::new(), problem: None, loading: Arc::default() }
+        Self { path, engines: Vec::new(), problem: None }
     }
 
     fn on(&self, gpu: Option<usize>) -> Option<&Running> {
@@ -77,15 +75,21 @@ impl Entry {
 /// What is known of a model that is asked for.
 enum Found {
     Running(Arc<Engine>),
-    /// Its file, and what to hold while it loads.
-    Known(PathBuf, Arc<Mutex<()>>),
+    /// Its file.
+    Known(PathBuf),
 }
 
 /// All models by name.
 pub struct Models {
     config: InferConfig,
     default: String,
+    /// Looked into again for a name that is not known: files may come later.
+    folders: Vec<PathBuf>,
+    gpus: bool,
     entries: Mutex<BTreeMap<String, Entry>>,
+    /// Held while one loads: two cameras that start at once must not load one model twice, nor measure how fast one is on a
+    /// GPU that is busy with another.
+    loading: Mutex<()>,
 }
 
 impl Models {
@@ -93,17 +97,22 @@ impl Models {
     /// goes before the ONNX file of the same name; a later folder wins.
     #[must_use]
     pub fn new(config: InferConfig, folders: &[PathBuf], default: &str, gpus: bool) -> Self {
-        let mut entries = BTreeMap::new();
-        let endings: &[&str] = if gpus { &["onnx", "engine"] } else { &["onnx"] };
-        for folder in folders {
-            for ending in endings {
-                let found = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-                let of_ending = found.filter(|p| p.extension().is_some_and(|e| e == *ending));
-                let by_stem = of_ending.filter_map(|p| Some((p.file_stem()?.to_str()?.to_owned(), p)));
-                entries.extend(by_stem.map(|(name, path)| (name, Entry::new(path))));
-            }
-        }
-        Self { config, default: default.to_owned(), entries: Mutex::new(entries) }
+        let (folders, default) = (folders.to_vec(), default.to_owned());
+        let (entries, loading) = (Mutex::default(), Mutex::default());
+        let models = Self { config, default, folders, gpus, entries, loading };
+        *models.entries() = models.found().map(|(name, path)| (name, Entry::new(path))).collect();
+        models
+    }
+
+    /// What lies in the folders; of one name the last counts.
+    fn found(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        let endings: &[&str] = if self.gpus { &["onnx", "engine"] } else { &["onnx"] };
+        let places = self.folders.iter().flat_map(|folder| endings.iter().map(move |ending| (folder, *ending)));
+        places.flat_map(|(folder, ending)| {
+            let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+            let of_ending = files.filter(move |p| p.extension().is_some_and(|e| e == ending));
+            of_ending.filter_map(|p| Some((p.file_stem()?.to_str()?.to_owned(), p)))
+        })
     }
 
     /// Adds a file under its own path as its name, for `facestream run --model FILE`.
@@ -128,16 +137,15 @@ impl Models {
     pub fn engine(&self, name: Option<&str>, gpu: Option<&Arc<Gpu>>) -> Result<Arc<Engine>, ModelError> {
         let ordinal = gpu.map(|gpu| gpu.ordinal());
         let name = self.resolve(name);
-        let (path, loading) = match self.find(name, ordinal)? {
-            Found::Running(engine) => return Ok(engine),
-            Found::Known(path, loading) => (path, loading),
-        };
-        // Two cameras that start at once must not load one model twice. The list of models is free meanwhile: health and
-        // metrics read it.
-        let _loading = loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Found::Running(engine) = self.find(name, ordinal)? {
             return Ok(engine);
         }
+        // The list is free meanwhile: health and metrics read it.
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = match self.find(name, ordinal)? {
+            Found::Running(engine) => return Ok(engine),
+            Found::Known(path) => path,
+        };
         let loaded = facestream_infer::load(&path, &self.config, gpu)
             .and_then(|(detector, info)| Ok((info, Engine::start(detector, &self.config)?)));
         let mut entries = self.entries();
@@ -157,14 +165,19 @@ impl Models {
     }
 
     fn find(&self, name: &str, gpu: Option<usize>) -> Result<Found, ModelError> {
-        let entries = self.entries();
+        let mut entries = self.entries();
+        if !entries.contains_key(name)
+            && let Some((_, path)) = self.found().filter(|(found, _)| found == name).last()
+        {
+            entries.insert(name.to_owned(), Entry::new(path));
+        }
         let Some(entry) = entries.get(name) else {
             let known = entries.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(ModelError::Unknown { name: name.to_owned(), known });
         };
         Ok(match entry.on(gpu) {
             Some(running) => Found::Running(Arc::clone(&running.engine)),
-            None => Found::Known(entry.path.clone(), Arc::clone(&entry.loading)),
+            None => Found::Known(entry.path.clone()),
         })
     }
 
@@ -220,14 +233,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("own.onnx"), "").unwrap();
         let models = Models::new(InferConfig::default(), &[dir.path().to_owned()], "own", false);
-        let Found::Known(_, loading) = models.find("own", None).unwrap() else { panic!("nothing was loaded") };
         std::thread::scope(|scope| {
-            let held = loading.lock().unwrap();
+            let held = models.loading.lock().unwrap();
             let waiting = scope.spawn(|| models.engine(None, None).err());
             assert!(models.statuses()[0].problem.is_none(), "health and metrics read it");
             drop(held);
             assert!(matches!(waiting.join().unwrap(), Some(ModelError::Load { .. })));
         });
         assert!(models.statuses()[0].problem.is_some());
+    }
+
+    #[test]
+    fn a_file_that_comes_later_is_found() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let folders = dirs.each_ref().map(|d| d.path().to_owned());
+        let models = Models::new(InferConfig::default(), &folders, "own", true);
+        assert!(matches!(models.find("own", None), Err(ModelError::Unknown { .. })));
+        for (folder, name) in [(0, "own.engine"), (0, "own.onnx"), (1, "own.onnx")] {
+            std::fs::write(folders[folder].join(name), "").unwrap();
+        }
+        let Ok(Found::Known(path)) = models.find("own", None) else { panic!("it is there") };
+        assert_eq!(path, folders[1].join("own.onnx"), "a later folder wins");
     }
 }

@@ -155,6 +155,7 @@ impl Supervisor {
         self.next_worker.fetch_max(next, Ordering::Relaxed);
         // All are marked before the first one is started, and before a client may start any.
         let marked: Vec<_> = wanted.into_iter().filter_map(|w| Some((self.changes.begin(&w.1.id)?, w))).collect();
+        marked.iter().for_each(|(_, (worker, spec))| self.absent.waits(*worker, spec));
         self.recalled.store(true, Ordering::Release);
         let mut restored = 0;
         for (changing, (worker, spec)) in marked {

@@ -23,11 +23,20 @@ pub struct SinkConfig {
     /// Different topics that may be used in all. Guests choose topics: without a bound one of them could open files and
     /// metadata requests without end.
     pub max_topics: usize,
+    /// Different topics of them that one camera may use: what its formatter makes up beyond is refused, and the other
+    /// cameras' topics have room.
+    pub max_topics_per_camera: usize,
 }
 
 impl Default for SinkConfig {
     fn default() -> Self {
-        Self { kafka: None, jsonl: JsonlConfig::default(), spool: SpoolConfig::default(), max_topics: 64 }
+        Self {
+            kafka: None,
+            jsonl: JsonlConfig::default(),
+            spool: SpoolConfig::default(),
+            max_topics: 64,
+            max_topics_per_camera: 8,
+        }
     }
 }
 
@@ -79,7 +88,8 @@ pub struct KafkaConfig {
     pub max_in_flight_bytes: usize,
     /// Pictures written to files because their message was too large, at most so many bytes; messages are refused then.
     pub images_max_bytes: u64,
-    /// Messages for a topic that does not exist or is forbidden are tried again for so long, then counted as lost.
+    /// Messages for a topic that does not exist or is forbidden are tried again for so long, each by itself, then counted
+    /// as lost. Time without a broker does not count.
     pub topic_retry_for_ms: u64,
     /// Any other property of librdkafka: TLS (`security.protocol`, `ssl.*`), SASL (`sasl.*`), timeouts. Values that may
     /// be secret are never printed.
@@ -185,6 +195,7 @@ impl SinkConfig {
             problems.push("no sink is enabled: add [sinks.kafka] or set sinks.jsonl.enabled = true".into());
         }
         range(&mut problems, "sinks.max_topics", self.max_topics as u64, 1, 10_000);
+        range(&mut problems, "sinks.max_topics_per_camera", self.max_topics_per_camera as u64, 1, 10_000);
         if let Some(kafka) = &self.kafka {
             kafka.validate(&mut problems);
             let least = (kafka.message_max_bytes as u64).saturating_mul(4).max(4 * self.spool.segment_bytes);
@@ -258,13 +269,16 @@ mod tests {
         let mut config = SinkConfig::default();
         config.jsonl.rotate_bytes = 1;
         config.spool.max_bytes = 1;
+        config.max_topics_per_camera = 0;
         config.kafka = Some(KafkaConfig {
             message_max_bytes: 1,
             topics: [("a b".into(), "c".into())].into(),
             ..Default::default()
         });
         let problems = config.validate();
-        for key in ["rotate_bytes", "spool.max_bytes", "brokers", "message_max_bytes", "\"a b\""] {
+        for key in
+            ["max_topics_per_camera", "rotate_bytes", "spool.max_bytes", "brokers", "message_max_bytes", "\"a b\""]
+        {
             assert!(problems.iter().any(|p| p.contains(key)), "{key}: {problems:?}");
         }
         assert!(

@@ -315,6 +315,12 @@ impl Writer {
                 let oldest = shared.now_ms().saturating_sub(shared.config.retry_for_ms);
                 let lost = self.forget(topic, |_, line| line.accepted_ms < oldest);
                 shared.counters.lose(LossReason::WriteFailed, lost);
+                // With its last line gone nothing would ever try the file again, and so find it mended.
+                if !shared.queue().topics.contains_key(topic)
+                    && let Some(file) = self.files.get_mut(topic)
+                {
+                    file.retry_at = None;
+                }
                 // Those who wait for room must learn that the disk fails.
                 shared.room.bump();
                 false
@@ -343,11 +349,16 @@ impl Writer {
 
     fn sync(&mut self) {
         for (topic, file) in &mut self.files {
-            if let Err(error) = file.file.sync() {
-                file.retry_at = Some(Instant::now() + RETRY);
-                self.shared
-                    .health
-                    .degrade(Cause::DiskWrite, format!("cannot sync messages/{}: {error}", topic_file_name(topic)));
+            match file.file.sync() {
+                // Nothing will be written that could show that the disk works again; lines that wait will.
+                Ok(()) if !self.shared.queue().topics.contains_key(topic) => file.retry_at = None,
+                Ok(()) => {}
+                Err(error) => {
+                    file.retry_at = Some(Instant::now() + RETRY);
+                    self.shared
+                        .health
+                        .degrade(Cause::DiskWrite, format!("cannot sync messages/{}: {error}", topic_file_name(topic)));
+                }
             }
         }
     }

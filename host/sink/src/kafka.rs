@@ -194,8 +194,9 @@ impl KafkaSink {
         let fsync_interval = Duration::from_millis(spool.fsync_interval_ms);
         let fsync = spool.fsync;
         let spool = Spool::open(Arc::clone(&fs), &folder, limits, Arc::clone(&counters))?;
-        let oversize = Oversize::new(Arc::clone(&fs), data, config.message_max_bytes, config.images_max_bytes)
-            .map_err(|source| KafkaError::Images { path: data.join("images"), source })?;
+        let oversize =
+            Oversize::new(Arc::clone(&fs), Arc::clone(&clock), data, config.message_max_bytes, config.images_max_bytes)
+                .map_err(|source| KafkaError::Images { path: data.join("images"), source })?;
         let shared = Arc::new(Shared {
             clock,
             spool,
@@ -242,10 +243,7 @@ impl KafkaSink {
             s.config.topics.get(&message.topic).map(|topic| Message { topic: topic.clone(), ..message.clone() });
         let message = renamed.as_ref().unwrap_or(message);
         let fitted = self.oversize.fit(message)?;
-        if fitted.is_some() {
-            Counters::add(&s.counters.image_refs, 1);
-        }
-        let message = fitted.as_ref().unwrap_or(message);
+        let message = fitted.as_ref().map_or(message, |fitted| &fitted.message);
         let mut buffer = Spool::buffer(message.payload.len() + 1024);
         codec::encode(message, &mut buffer);
         // Counted first: a status must never show more delivered than accepted.
@@ -253,6 +251,7 @@ impl KafkaSink {
         let appended = s.spool.append(buffer, s.clock.wall_ns() / 1_000_000);
         let seq = appended.map_err(|error| {
             s.counters.accepted.fetch_sub(1, Ordering::Relaxed);
+            fitted.iter().for_each(|fitted| self.oversize.take_back(fitted));
             match error {
                 AppendError::Full { .. } => {
                     s.health.degrade(Cause::Full, error.to_string());
@@ -265,6 +264,9 @@ impl KafkaSink {
                 }
             }
         })?;
+        if fitted.is_some() {
+            Counters::add(&s.counters.image_refs, 1);
+        }
         if self.fsync == Fsync::Always
             && let Err(error) = s.spool.sync_through(seq)
         {

@@ -20,6 +20,7 @@ mod signal;
 mod sinks;
 mod spool;
 mod status;
+mod topics;
 
 pub use check::topic_is_valid;
 pub use config::{Compression, Fsync, JsonlConfig, KafkaConfig, Properties, SinkConfig, SpoolConfig};

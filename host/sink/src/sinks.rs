@@ -3,9 +3,8 @@
 //! Owns the checks that hold for every sink and the rule for several: a message counts as accepted when one of them
 //! took it; each that did not counts it as refused.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use facestream_core::{Clock, Message};
@@ -17,6 +16,7 @@ use crate::fs::{Disk, FileSystem};
 use crate::jsonl::JsonlSink;
 use crate::kafka::{KafkaError, KafkaSink};
 use crate::status::{Counters, OnEvent, RefuseReason, SinkState, SinkStatus};
+use crate::topics::Topics;
 
 /// Takes messages and sees to their delivery. Called from the threads that guests run on: `accept` must not wait for
 /// a network, and for a disk only for a bounded time.
@@ -47,8 +47,13 @@ pub struct Left {
 
 /// No sink took a message. Each has counted it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no sink took the message: {}", .0.iter().map(|(sink, reason)| format!("{sink}: {reason}")).collect::<Vec<_>>().join(", "))]
+#[error("no sink took the message: {}", .0.iter().map(told).collect::<Vec<_>>().join(", "))]
 pub struct Refused(pub Vec<(&'static str, RefuseReason)>);
+
+fn told((sink, reason): &(&'static str, RefuseReason)) -> String {
+    let bound = reason.setting().map(|key| format!(" (the bound is {key})")).unwrap_or_default();
+    format!("{sink}: {reason}{bound}")
+}
 
 /// Why sinks could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +72,7 @@ pub enum SinkError {
 /// Every sink of the host.
 pub struct Sinks {
     sinks: Vec<Arc<dyn Sink>>,
-    max_topics: usize,
-    topics: RwLock<BTreeSet<String>>,
+    topics: Topics,
     counters: Counters,
 }
 
@@ -118,13 +122,13 @@ impl Sinks {
             let sink = JsonlSink::open(config.jsonl.clone(), data, fs, clock, on_event).map_err(SinkError::Jsonl)?;
             sinks.push(Arc::new(sink));
         }
-        Ok(Self::of(sinks, config.max_topics))
+        Ok(Self::of(sinks, config.max_topics, config.max_topics_per_camera))
     }
 
-    /// Puts sinks together that were made elsewhere.
+    /// Puts sinks together that were made elsewhere; the bounds are those of [`SinkConfig`].
     #[must_use]
-    pub fn of(sinks: Vec<Arc<dyn Sink>>, max_topics: usize) -> Self {
-        Self { sinks, max_topics, topics: RwLock::default(), counters: Counters::default() }
+    pub fn of(sinks: Vec<Arc<dyn Sink>>, max_topics: usize, max_topics_per_camera: usize) -> Self {
+        Self { sinks, topics: Topics::new(max_topics, max_topics_per_camera), counters: Counters::default() }
     }
 
     /// Hands a message to every sink.
@@ -137,20 +141,14 @@ impl Sinks {
             Refused(self.sinks.iter().map(|s| (s.name(), reason)).collect())
         };
         check(message).map_err(all)?;
-        if !self.topic_is_known(&message.topic) {
-            return Err(all(RefuseReason::TooManyTopics));
-        }
+        let is_new = self.topics.enter(&message.camera, &message.topic).map_err(all)?;
         let refused: Vec<_> =
             self.sinks.iter().filter_map(|s| s.accept(message).err().map(|reason| (s.name(), reason))).collect();
-        if refused.len() == self.sinks.len() { Err(Refused(refused)) } else { Ok(()) }
-    }
-
-    fn topic_is_known(&self, topic: &str) -> bool {
-        if self.topics.read().unwrap_or_else(PoisonError::into_inner).contains(topic) {
-            return true;
+        let taken = refused.len() < self.sinks.len();
+        if is_new {
+            self.topics.settle(&message.camera, &message.topic, taken);
         }
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.contains(topic) || (topics.len() < self.max_topics && topics.insert(topic.to_owned()))
+        if taken { Ok(()) } else { Err(Refused(refused)) }
     }
 
     /// How each sink is doing; refusals that concern all of them (names, number of topics) are added to each.

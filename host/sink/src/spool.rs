@@ -10,17 +10,19 @@
 //! while a record with that number may still be on the disk, so a gap counts exactly the records that were lost.
 
 mod checkpoint;
+mod failing;
 mod reader;
 pub(crate) mod record;
 mod window;
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use checkpoint::Checkpoint;
+pub(crate) use failing::{Failing, Unread};
 pub(crate) use reader::{Location, Reader, SpoolRecord};
 use record::{HEAD, Head};
 use window::Window;
@@ -81,8 +83,9 @@ struct Inner {
     active: Option<Arc<dyn File>>,
     /// Written since its last sync.
     active_dirty: bool,
-    /// Closed segments that were not synced since their last write.
-    to_sync: Vec<Arc<dyn File>>,
+    /// Segments that were not synced since their last write, by their first number; the one written to only after a
+    /// sync that failed.
+    to_sync: BTreeMap<u64, Arc<dyn File>>,
     dir_dirty: bool,
     next_seq: u64,
     /// Everything below is on the disk for sure.
@@ -157,7 +160,7 @@ impl Spool {
                 segments: VecDeque::new(),
                 active: None,
                 active_dirty: false,
-                to_sync: Vec::new(),
+                to_sync: BTreeMap::new(),
                 dir_dirty: false,
                 next_seq: 0,
                 synced_seq: 0,
@@ -311,20 +314,18 @@ impl Spool {
     /// Syncs, saves how far everything is done, deletes segments that are done.
     pub(crate) fn tick(&self) -> io::Result<()> {
         let mut checkpoint = self.lock_checkpoint();
-        self.sync(&mut checkpoint)?;
-        let (base, done) = {
+        // Deleting does not wait for the sync: what is done need not be durable, and a disk in trouble wants room.
+        let synced = self.sync(&mut checkpoint);
+        {
             let mut inner = self.lock();
-            let base = inner.window.base();
             // A segment that is being written to is worth a file operation only when it is of some size.
-            let idle =
-                base == inner.next_seq && inner.segments.back().is_some_and(|s| s.len >= self.limits.segment_bytes / 4);
+            let idle = inner.window.base() == inner.next_seq
+                && inner.segments.back().is_some_and(|s| s.len >= self.limits.segment_bytes / 4);
             if idle {
                 inner.seal();
             }
-            (base, inner.take_done(base))
-        };
-        checkpoint.save(base)?;
-        self.delete(&checkpoint, done)
+        }
+        synced.and(self.delete_done(&mut checkpoint))
     }
 
     /// Like [`Spool::tick`], leaves no file behind when everything is done, and lets others open it. Nothing may be
@@ -332,14 +333,9 @@ impl Spool {
     pub(crate) fn close(&self) -> io::Result<()> {
         let mut checkpoint = self.lock_checkpoint();
         self.lock().seal();
-        self.sync(&mut checkpoint)?;
-        let (base, done) = {
-            let mut inner = self.lock();
-            let base = inner.window.base();
-            (base, inner.take_done(base))
-        };
-        checkpoint.save(base)?;
-        let closed = self.delete(&checkpoint, done).and_then(|()| checkpoint.sync());
+        let synced = self.sync(&mut checkpoint);
+        let deleted = self.delete_done(&mut checkpoint);
+        let closed = synced.and(deleted).and(checkpoint.sync());
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         closed
     }
@@ -351,14 +347,14 @@ impl Spool {
             let mut inner = self.lock();
             let mut files = std::mem::take(&mut inner.to_sync);
             if std::mem::take(&mut inner.active_dirty) {
-                files.extend(inner.active.clone());
+                files.extend(inner.written_to());
             }
             (files, std::mem::take(&mut inner.dir_dirty), inner.next_seq)
         };
         let mut synced = || {
-            while let Some(file) = files.last() {
-                file.sync()?;
-                files.pop();
+            while let Some(file) = files.first_entry() {
+                file.get().sync()?;
+                file.remove();
             }
             if dir { self.fs.sync_dir(&self.dir) } else { Ok(()) }
         };
@@ -374,12 +370,17 @@ impl Spool {
         result
     }
 
-    fn delete(&self, checkpoint: &Checkpoint, done: Vec<Segment>) -> io::Result<()> {
-        if done.is_empty() {
+    /// Saves how far everything is done and deletes the segments before.
+    fn delete_done(&self, checkpoint: &mut Checkpoint) -> io::Result<()> {
+        let base = self.lock().window.base();
+        checkpoint.save(base)?;
+        if !self.lock().has_done(base) {
             return Ok(());
         }
         // The order matters: a segment gone while the checkpoint says otherwise would count as lost.
         checkpoint.sync()?;
+        // Out of the list only now: after an error above it is still there for the next try.
+        let done = self.lock().take_done(base);
         for segment in done {
             match self.fs.remove(&self.segment_path(segment.first_seq)) {
                 Ok(()) => {}
@@ -449,23 +450,31 @@ impl Spool {
 impl Inner {
     /// Ends the segment that is written to; the next record starts another.
     fn seal(&mut self) {
-        if let Some(file) = self.active.take()
-            && std::mem::take(&mut self.active_dirty)
-        {
-            self.to_sync.push(file);
+        if std::mem::take(&mut self.active_dirty) {
+            self.to_sync.extend(self.written_to());
         }
+        self.active = None;
+    }
+
+    /// The segment that is written to: its first number and its file.
+    fn written_to(&self) -> Option<(u64, Arc<dyn File>)> {
+        Some((self.segments.back()?.first_seq, Arc::clone(self.active.as_ref()?)))
+    }
+
+    /// Whether the records of the oldest segment are all done and nobody writes to it.
+    fn has_done(&self, base: u64) -> bool {
+        let written_to = self.segments.len() == 1 && self.active.is_some();
+        !written_to && self.segments.front().is_some_and(|front| front.end_seq <= base)
     }
 
     /// Takes the segments out whose records are all done.
     fn take_done(&mut self, base: u64) -> Vec<Segment> {
         let mut done = Vec::new();
-        while let Some(front) = self.segments.front() {
-            let written_to = self.segments.len() == 1 && self.active.is_some();
-            if front.end_seq > base || written_to {
-                break;
-            }
+        while self.has_done(base) {
             done.extend(self.segments.pop_front());
         }
+        // One that could not be synced needs it no more.
+        done.iter().for_each(|segment| drop(self.to_sync.remove(&segment.first_seq)));
         if self.segments.is_empty() {
             self.queued_bytes = 0;
         }

@@ -44,6 +44,8 @@ reasons! {
         InvalidHeader = "invalid-header",
         /// So many different topics were used already that this one would be one too many.
         TooManyTopics = "too-many-topics",
+        /// The same for the message's camera alone.
+        TooManyTopicsOfCamera = "too-many-topics-of-camera",
         /// Too large, also without its pictures.
         TooLarge = "too-large",
         /// Its picture could not be written to a file, or the budget for such files is used up.
@@ -59,12 +61,24 @@ reasons! {
     }
 }
 
+impl RefuseReason {
+    /// The setting that is the bound which the message met, where operators may want to raise it at once.
+    #[must_use]
+    pub fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::TooManyTopics => Some("sinks.max_topics"),
+            Self::TooManyTopicsOfCamera => Some("sinks.max_topics_per_camera"),
+            _ => None,
+        }
+    }
+}
+
 reasons! {
     /// Why a message that was accepted will not arrive.
     LossReason {
         /// Its record in the spool was damaged on the disk.
         SpoolCorrupt = "spool-corrupt",
-        /// The spool's file that held it is gone.
+        /// The spool's file that held it is gone, or the disk refused to read it for minutes.
         SpoolMissing = "spool-missing",
         /// The machine stopped while its record or line was being written.
         TornTail = "torn-tail",

@@ -21,9 +21,8 @@ async fn asked<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> R
 #[utoipa::path(get, path = "/api/v1/models", tag = "system", operation_id = "list_models", responses(
     (status = 200, description = "The models that cameras can name.", body = ModelList),
 ))]
-pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>, Problem> {
-    let models = asked(move || app.control.models()).await?;
-    Ok(Json(ModelList { models: models.into_iter().map(ModelView::from).collect() }))
+pub(crate) async fn models(State(app): State<App>) -> Json<ModelList> {
+    Json(ModelList { models: app.control.models().into_iter().map(ModelView::from).collect() })
 }
 
 /// List sinks

@@ -19,24 +19,8 @@ use super::tree::{Entry, Lines, Tree, near, read, table};
 /// A configuration above this is something else.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Variables of this program, its tools and its tests that are no keys.
-const OTHER_VARIABLES: [&str; 15] = [
-    "FACESTREAM_ASSETS",
-    "FACESTREAM_CLIP_422",
-    "FACESTREAM_GPU_ENGINES",
-    "FACESTREAM_GUEST_DEBUG",
-    "FACESTREAM_LONG",
-    "FACESTREAM_NOISE",
-    "FACESTREAM_OPENVINO_LIBRARY",
-    "FACESTREAM_PROGRAM",
-    "FACESTREAM_REGISTRY_PASSWORD",
-    "FACESTREAM_REGISTRY_USER",
-    "FACESTREAM_REQUIRE_GPU",
-    "FACESTREAM_SIM_USER",
-    "FACESTREAM_SKIPS",
-    "FACESTREAM_TEST_LOSE_THE_GPU",
-    "FACESTREAM_TOKEN",
-];
+/// The one variable that is no key and looks like one.
+const NO_KEY: &str = "FACESTREAM_OPENVINO_LIBRARY";
 
 /// `names` are the variables there are, of which `env` tells the values.
 pub(super) fn load(
@@ -174,7 +158,7 @@ fn unknown_variables(
         })
     };
     let mut problems = Vec::new();
-    for name in names.iter().filter(|name| !keys.contains(name) && !OTHER_VARIABLES.contains(&name.as_str())) {
+    for name in names.iter().filter(|name| !keys.contains(name) && *name != NO_KEY) {
         let named = config.registries.allow.iter().any(|registry| registry.password_env.as_ref() == Some(name));
         let Some(rest) = name.strip_prefix(&prefix).filter(|_| !named) else { continue };
         if is_of_kubernetes(rest, &env(name).unwrap_or_default()) {

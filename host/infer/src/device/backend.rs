@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use facestream_core::{Detection, Frame, Rect};
+use facestream_core::{Detection, Frame};
 use facestream_gpu::{Buffer, DevicePicture, Pinned};
 
 use super::Inner;
 use super::candidates::{Candidates, Output};
 use super::letterbox::DeviceLetterbox;
 use super::session::{DeviceSession, Mode};
-use crate::backend::Backend;
+use crate::backend::{Backend, in_host_memory};
 use crate::config::Provider;
 use crate::error::InferError;
 use crate::geometry::Geometry;
@@ -125,13 +125,7 @@ impl DeviceBackend {
         slot: usize,
         staged: usize,
     ) -> Result<(), InferError> {
-        let (width, height) = (frame.picture.width() as f32, frame.picture.height() as f32);
-        let whole = Rect::from_corners(0.0, 0.0, width, height);
-        // A picture of another GPU comes through host memory.
-        let copy = match frame.picture.planes() {
-            Some(_) => Arc::clone(&frame.picture),
-            None => frame.picture.crop(whole, 0).map_err(|e| InferError::Picture(e.to_string()))?,
-        };
+        let copy = in_host_memory(&frame.picture)?;
         let planes = copy.planes().ok_or_else(|| InferError::Picture("its pixels cannot be read".to_owned()))?;
         let numbers = 3 * self.model.size.0 as usize * self.model.size.1 as usize;
         // One for each such picture of a batch: copies are under way until the run is over.

@@ -1,4 +1,4 @@
-//! Wanted cameras that could not be started when the host was.
+//! Wanted cameras that do not run: their turn has not come after the start of the host, or they could not be started.
 //!
 //! Owns them until they run or are stopped: they are shown with the reason, and tried again, less and less often. Must not
 //! decide what is wanted.
@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId};
 
-use super::{StartError, Supervisor, difference};
+use super::{StartError, Supervisor, SwapFailure, difference};
 use crate::book::SlotBook;
+use crate::camera::RunningCamera;
 use crate::placement::Seat;
 
 /// Nanoseconds to the first try; doubled after each.
@@ -34,6 +35,7 @@ struct Entry {
     worker: WorkerId,
     spec: CameraSpec,
     reason: String,
+    /// 0: its turn has not come.
     tries: u32,
     next_ns: u64,
 }
@@ -43,11 +45,18 @@ impl Absent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its turn comes.
+    pub(super) fn waits(&self, worker: WorkerId, spec: &CameraSpec) {
+        let reason = "its turn has not come".to_owned();
+        let entry = Entry { worker, spec: spec.clone(), reason, tries: 0, next_ns: 0 };
+        self.inner().cameras.insert(spec.id.clone(), entry);
+    }
+
     /// It could not be started, or not again.
     pub(super) fn failed(&self, worker: WorkerId, spec: CameraSpec, reason: String, now_ns: u64) {
         let mut inner = self.inner();
         let tries = inner.cameras.get(&spec.id).map_or(1, |entry| entry.tries + 1);
-        let wait = FIRST_TRY_NS.checked_shl(tries - 1).unwrap_or(RARELY_NS).min(RARELY_NS);
+        let wait = (FIRST_TRY_NS << (tries - 1).min(5)).min(RARELY_NS);
         let next_ns = now_ns.saturating_add(wait);
         inner.cameras.insert(spec.id.clone(), Entry { worker, spec, reason, tries, next_ns });
     }
@@ -66,19 +75,16 @@ impl Absent {
         self.inner().cameras.values().find(|entry| entry.worker == worker).map(|entry| entry.spec.id.clone())
     }
 
-    /// One whose next try is due, unless another one is being tried; [`Absent::tried`] has to follow.
+    /// One whose next try is due, unless another one is being tried; a [`Trying`] has to be dropped after.
     fn due(&self, now_ns: u64) -> Option<CameraId> {
         let mut inner = self.inner();
         if inner.trying {
             return None;
         }
-        let due = inner.cameras.values().find(|entry| entry.next_ns <= now_ns)?.spec.id.clone();
+        // Who waits longest: those that fail slowly must not keep others from their turn.
+        let due = inner.cameras.values().filter(|e| e.next_ns <= now_ns).min_by_key(|e| e.next_ns)?.spec.id.clone();
         inner.trying = true;
         Some(due)
-    }
-
-    fn tried(&self) {
-        self.inner().trying = false;
     }
 
     /// As they are shown. `model`: the name that stands for none; times as nanoseconds on the monotonic and the wall clock.
@@ -87,7 +93,7 @@ impl Absent {
             camera_id: entry.spec.id.clone(),
             worker_id: entry.worker,
             state: CameraState::WaitingToRetry {
-                reason: format!("it could not be started again with the host: {}", entry.reason),
+                reason: format!("it was not started with the host yet: {}", entry.reason),
                 attempt: entry.tries,
                 next_try_unix_ms: now.1.saturating_add(entry.next_ns.saturating_sub(now.0)) / 1_000_000,
             },
@@ -107,7 +113,30 @@ impl Absent {
     }
 }
 
+/// One is being tried, for as long as this lives.
+struct Trying<'a>(&'a Absent);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.inner().trying = false;
+    }
+}
+
 impl Supervisor {
+    /// A camera that runs.
+    ///
+    /// # Errors
+    /// That there is none, or that it does not run yet.
+    pub(super) fn running(&self, id: &CameraId) -> Result<Arc<RunningCamera>, SwapFailure> {
+        self.camera(id).ok_or_else(|| match self.absent.inner().cameras.get(id) {
+            Some(entry) => SwapFailure::Later(format!(
+                "camera {id} was not started with the host yet ({}); it is tried again, or stop it",
+                entry.reason
+            )),
+            None => SwapFailure::UnknownCamera(id.clone()),
+        })
+    }
+
     /// Starts a wanted camera; where that fails it is kept for another try.
     pub(super) fn bring_back(&self, worker: WorkerId, spec: CameraSpec) -> Result<(), StartError> {
         let id = spec.id.clone();
@@ -152,6 +181,7 @@ impl Supervisor {
         let Some(id) = self.absent.due(now_ns) else { return };
         let supervisor = Arc::clone(self);
         self.parts.runtime.spawn_blocking(move || {
+            let _trying = Trying(&supervisor.absent);
             // Who is being started or stopped by somebody else waits for the next second.
             if let Some(_changing) = supervisor.changes.begin(&id)
                 && !supervisor.ticker.is_cancelled()
@@ -160,7 +190,6 @@ impl Supervisor {
                 // The failure is kept and told in its status.
                 drop(supervisor.bring_back(worker, spec));
             }
-            supervisor.absent.tried();
         });
     }
 }
@@ -198,15 +227,20 @@ mod tests {
         let a = absent.due(10 * second).unwrap();
         assert_eq!((a.as_str(), absent.due(10 * second)), ("a", None), "one at a time");
         absent.failed(7, spec("a"), "no such guest".to_owned(), 10 * second);
-        absent.tried();
+        drop(Trying(&absent));
         assert!(absent.forget(&spec("b").id) && !absent.forget(&spec("b").id));
         assert_eq!(absent.due(30 * second - 1), None);
         assert!(absent.due(30 * second).is_some());
-        for _ in 0..40 {
+        drop(Trying(&absent));
+        for tries in 3..80 {
             absent.failed(7, spec("a"), "no such guest".to_owned(), 0);
+            let wait = [40, 80, 160].get(tries - 3).copied().unwrap_or(300);
+            assert_eq!((tries, absent.due(wait * second - 1)), (tries, None));
+            assert!(absent.due(wait * second).is_some());
+            drop(Trying(&absent));
         }
-        absent.tried();
-        assert_eq!((absent.due(300 * second - 1), absent.due(300 * second).is_some()), (None, true));
+        absent.failed(8, spec("b"), "no such guest".to_owned(), 0);
+        assert_eq!(absent.due(1000 * second).unwrap().as_str(), "b", "who waits longest");
     }
 
     #[test]

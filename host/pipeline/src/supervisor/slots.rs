@@ -12,6 +12,7 @@ use facestream_core::guest::{
 use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
 
 use super::{Supervisor, SwapFailure};
+use crate::book::SlotBook;
 use crate::camera::RunningCamera;
 use crate::changes::Changing;
 use crate::wanted::WantedError;
@@ -42,7 +43,7 @@ impl Supervisor {
         who: &str,
         rollout: Option<u64>,
     ) -> Result<SwapReport, SwapFailure> {
-        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        let camera = self.running(id)?;
         if rollout.is_some_and(|rollout| !camera.book().is_of_rollout(slot, rollout)) {
             return Err(SwapFailure::ChangedSince(slot));
         }
@@ -62,7 +63,11 @@ impl Supervisor {
     /// Changes of a slot, the newest first. `None` when there is no such camera.
     #[must_use]
     pub fn history(&self, id: &CameraId, slot: SlotKind) -> Option<Vec<SlotChange>> {
-        Some(self.camera(id)?.book().history(slot))
+        if let Some(camera) = self.camera(id) {
+            return Some(camera.book().history(slot));
+        }
+        let (_, spec) = self.absent.get(id)?;
+        Some(SlotBook::new(spec, self.parts.wanted.slots(id).unwrap_or_default()).history(slot))
     }
 
     pub(super) fn change_slot(
@@ -72,7 +77,7 @@ impl Supervisor {
         request: &SlotRequest,
         kind: ChangeKind,
     ) -> Result<SwapReport, SwapFailure> {
-        let camera = self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()))?;
+        let camera = self.running(id)?;
         let wanted = &request.wanted;
         self.parts.guest_config.limits_for(&wanted.limits).map_err(SwapFailure::Limits)?;
         let mut entry = self.entry(&camera, slot, request, kind);
@@ -151,15 +156,17 @@ impl Supervisor {
         mut entry: SlotChange,
     ) -> Result<Result<SwapReport, SwapError>, SwapFailure> {
         let digest = entry.to.digest.clone();
-        let same = camera.book().wanted(slot).config == wanted.config;
         let (book, wanted) = (Arc::clone(camera.book()), wanted.clone());
         Ok(camera.ask(move |stage| {
-            // A guest on probation may have given way to the one before it since it was looked at.
-            if stage.guests.digest(slot).to_string() != digest {
+            // A guest on probation may have given way to the one before it since it was looked at. The book is written on this
+            // thread.
+            let now = book.wanted(slot);
+            let same_limits = now.limits == wanted.limits && now.on_failure == wanted.on_failure;
+            if stage.guests.digest(slot).to_string() != digest || !same_limits {
                 let failure = GuestFailure::Instantiate("another guest has taken its place".to_owned());
                 return Err(SwapError::Start { slot, guest: wanted.guest, failure });
             }
-            if same {
+            if now.config == wanted.config {
                 let (old_digest, new_digest) = (digest.clone(), digest);
                 let (change, state, pause_us, probation_frames) = ("unchanged", "private", 0, 0);
                 return Ok(SwapReport { slot, change, old_digest, new_digest, state, pause_us, probation_frames });

@@ -14,7 +14,6 @@ use facestream_guest_host::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Supervisor, SwapFailure};
-use crate::camera::RunningCamera;
 use crate::lane::LaneError;
 use crate::recordings::RecordingsError;
 use crate::stage::Candidate;
@@ -76,10 +75,6 @@ impl From<LaneError> for TrialFailure {
 }
 
 impl Supervisor {
-    fn running(&self, id: &CameraId) -> Result<Arc<RunningCamera>, TrialFailure> {
-        self.camera(id).ok_or_else(|| SwapFailure::UnknownCamera(id.clone()).into())
-    }
-
     /// Writes the last seconds of a slot's guest to disk; all that is kept when `seconds` is left out.
     ///
     /// # Errors

@@ -92,6 +92,29 @@ fn what_the_disk_refuses_for_too_long_is_lost_and_counted() {
 }
 
 #[test]
+fn what_was_given_up_does_not_keep_the_sink_degraded() {
+    let r = rig(JsonlConfig { retry_for_ms: 5000, ..quick() });
+    r.fs.set_space(Some(0));
+    r.sink.accept(&message(1, 50)).unwrap();
+    wait_for("degraded", || r.sink.status().state != SinkState::Ok);
+    r.clock.advance(Duration::from_secs(6));
+    wait_for("given up", || r.sink.status().lost.get("write-failed") == Some(&1));
+    // No line of the topic comes again that could show that the disk works.
+    wait_for("ok", || r.sink.status().state == SinkState::Ok);
+}
+
+#[test]
+fn a_failed_sync_of_a_topic_that_is_not_used_again_is_made_up_for() {
+    let r = rig(JsonlConfig { fsync_interval_ms: 5, ..quick() });
+    r.fs.fail_syncs(true);
+    r.sink.accept(&message(1, 50)).unwrap();
+    wait_for("degraded", || matches!(r.sink.status().state, SinkState::Degraded(r) if r.contains("cannot sync")));
+    assert_eq!(r.sink.status().queued_messages, 0);
+    r.fs.fail_syncs(false);
+    wait_for("ok", || r.sink.status().state == SinkState::Ok);
+}
+
+#[test]
 fn closing_on_a_dead_disk_ends_and_counts_what_is_left() {
     let r = rig(quick());
     r.fs.set_space(Some(0));

@@ -15,7 +15,7 @@ use rdkafka::producer::BaseRecord;
 use super::lanes::Lanes;
 use super::{Failure, Flight, Shared, client};
 use crate::check::all_headers;
-use crate::spool::{Location, Reader, SpoolRecord};
+use crate::spool::{Location, Reader, SpoolRecord, Unread};
 use crate::status::{Cause, Counters, LossReason};
 
 /// Waits at most so long without looking around.
@@ -29,6 +29,8 @@ pub(super) struct Sender {
     shared: Arc<Shared>,
     reader: Reader,
     lanes: Lanes,
+    /// The latest read in order failed.
+    unread: bool,
     /// Read, and not handed over because the client is full.
     held: Option<SpoolRecord>,
     /// Highest record handed over so far: handing over a lower one is sending again.
@@ -51,6 +53,7 @@ impl Sender {
             shared,
             reader,
             lanes: Lanes::default(),
+            unread: false,
             held: None,
             furthest: None,
             pause: FIRST_PAUSE,
@@ -94,13 +97,17 @@ impl Sender {
         }
         let record = match self.held.take() {
             Some(record) => record,
-            None => match self.reader.next() {
-                Ok(Some(record)) => {
-                    self.shared.health.mend(Cause::DiskRead);
-                    record
+            None => match self.reader.next(now) {
+                Ok(record) => {
+                    self.unread = false;
+                    self.mend_reads();
+                    match record {
+                        Some(record) => record,
+                        None => return false,
+                    }
                 }
-                Ok(None) => return false,
                 Err(error) => {
+                    self.unread = true;
                     self.shared.health.degrade(Cause::DiskRead, format!("cannot read the spool: {error}"));
                     self.shared.sleep(Duration::from_millis(200));
                     return true;
@@ -121,19 +128,38 @@ impl Sender {
 
     /// Hands over a record that waited for its topic.
     fn send_waiting(&mut self, topic: &Arc<str>, seq: u64, location: Location) -> bool {
+        let now = Instant::now();
         match self.reader.read(location) {
-            Ok(message) => match self.send(seq, location, &message) {
-                Sent::Yes | Sent::No => true,
-                Sent::Full => {
-                    self.lanes.put_back(topic, seq, location, Instant::now());
-                    false
+            Ok(message) => {
+                self.lanes.was_read(topic);
+                self.mend_reads();
+                match self.send(seq, location, &message) {
+                    Sent::Yes | Sent::No => true,
+                    Sent::Full => {
+                        self.lanes.put_back(topic, seq, location, now);
+                        false
+                    }
                 }
-            },
+            }
             Err(error) => {
-                tracing::error!(%error, topic = topic.as_ref(), "A record that waited in the spool is gone.");
-                self.lose(seq, LossReason::SpoolCorrupt);
+                match self.lanes.not_read(topic, seq, location, &error, now) {
+                    Unread::Later => {
+                        self.shared.health.degrade(Cause::DiskRead, format!("cannot read the spool: {error}"));
+                    }
+                    Unread::Lost(reason) => {
+                        tracing::error!(%error, topic = topic.as_ref(), "A record that waited in the spool is gone.");
+                        self.lose(seq, reason);
+                    }
+                }
                 true
             }
+        }
+    }
+
+    /// Both ways to the spool must work: one of them alone would mend and degrade in turn.
+    fn mend_reads(&self) {
+        if !self.unread && !self.lanes.unread() {
+            self.shared.health.mend(Cause::DiskRead);
         }
     }
 
@@ -197,7 +223,10 @@ impl Sender {
             }
         }
         let patience = Duration::from_millis(self.shared.config.topic_retry_for_ms);
-        for (seq, location) in self.lanes.give_up(now, patience) {
+        // That no broker was there says nothing about a topic.
+        let counts = !self.lanes.is_empty() && !self.shared.health.has(Cause::Broker);
+        self.lanes.tick(now, counts);
+        for (seq, location) in self.lanes.give_up(patience) {
             self.write_down(location, LossReason::TopicUnavailable.as_str());
             self.lose(seq, LossReason::TopicUnavailable);
         }
@@ -249,6 +278,8 @@ impl Sender {
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             match client::build(&shared) {
                 Ok(producer) => {
+                    // Without a client nothing could be taken.
+                    self.lanes.tick(Instant::now(), false);
                     *shared.producer.write().unwrap_or_else(PoisonError::into_inner) = Some(producer);
                     self.built = Instant::now();
                     Counters::add(&shared.counters.rebuilds, 1);

@@ -18,6 +18,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::*;
 use crate::fs::Disk;
 use crate::status::SinkState;
+use crate::tests::mem_fs::MemFs;
 use crate::tests::{events, message, wait_for};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -321,6 +322,33 @@ fn a_topic_that_is_forbidden_waits_in_order_and_holds_up_nobody() {
 }
 
 #[test]
+fn what_waits_for_its_topic_is_not_lost_by_a_disk_that_is_away_for_a_moment() {
+    let (cluster, fs) = (cluster(1, 1), MemFs::default());
+    cluster.create_topic("closed", 1, 1).unwrap();
+    cluster.topic_error("closed", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let clock = Arc::new(SystemClock::default());
+    let spool = SpoolConfig { fsync_interval_ms: 20, ..SpoolConfig::default() };
+    let sink =
+        KafkaSink::open(config(&cluster), &spool, Path::new("/data"), Arc::new(fs.clone()), clock, events().0).unwrap();
+    let bad = |n| Message { topic: "closed".into(), ..keyed(n) };
+    (0..20).for_each(|n| sink.accept(&bad(n)).unwrap());
+    wait_for("waiting", || matches!(sink.status().state, SinkState::Degraded(r) if r.contains("topic closed")));
+    wait_for("back", || sink.status().in_flight == 0);
+    fs.fail_opens(Some(libc::EMFILE));
+    cluster.topic_error("closed", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    wait_for("told", || matches!(sink.status().state, SinkState::Degraded(r) if r.contains("cannot read the spool")));
+    // The other topic goes on: its file is open.
+    sink.accept(&keyed(20)).unwrap();
+    wait_for("the other topic", || sink.status().topics.get("t") == Some(&1));
+    assert_eq!((sink.status().lost, sink.status().queued_messages), (BTreeMap::new(), 20));
+    fs.fail_opens(None);
+    wait_for("delivered", || sink.status().topics.get("closed") == Some(&20));
+    wait_for("ok", || sink.status().state == SinkState::Ok);
+    assert_all_there(&consume(&cluster, "closed", 1, 20), (0..20).map(bad));
+    assert_eq!((sink.close(soon()).messages, sink.status().lost), (0, BTreeMap::new()));
+}
+
+#[test]
 fn a_topic_that_stays_forbidden_is_given_up() {
     let (cluster, dir) = (cluster(1, 1), tempfile::tempdir().unwrap());
     cluster.create_topic("closed", 1, 1).unwrap();
@@ -355,6 +383,32 @@ fn large_messages_go_out_by_reference_or_are_written_down() {
     assert_eq!((status.image_refs, status.refused["too-large"], status.delivered), (1, 1, 2));
     let refused = std::fs::read_to_string(dir.path().join("refused/kafka.jsonl")).unwrap();
     assert!(refused.contains("cam-1/0/2/1/improved/0") && refused.trim().ends_with("\"reason\":\"too-large\"}"));
+}
+
+#[test]
+fn a_large_message_that_the_spool_refuses_leaves_no_picture_and_takes_no_space() {
+    use base64::Engine as _;
+    let fs = MemFs::default();
+    let picture = base64::engine::general_purpose::STANDARD.encode([9; 20_000]);
+    let payload = serde_json::json!({"image_base64": picture}).to_string();
+    let config = KafkaConfig {
+        brokers: vec!["127.0.0.1:1".into()],
+        message_max_bytes: 10_000,
+        images_max_bytes: 30_000,
+        ..KafkaConfig::default()
+    };
+    let spool = SpoolConfig { max_bytes: 1000, ..SpoolConfig::default() };
+    let clock = Arc::new(SystemClock::default());
+    let sink = KafkaSink::open(config, &spool, Path::new("/data"), Arc::new(fs.clone()), clock, events().0).unwrap();
+    let large = |n| Message { payload: payload.clone().into(), ..message(n, 0) };
+    let pictures = || fs.paths().into_iter().filter(|p| p.starts_with("/data/images")).count();
+    sink.accept(&message(0, 800)).unwrap();
+    for n in 1..4 {
+        assert_eq!(sink.accept(&large(n)), Err(RefuseReason::SpoolFull));
+        assert_eq!(pictures(), 0);
+    }
+    let status = sink.status();
+    assert_eq!((status.accepted, status.image_refs, status.refused["spool-full"]), (1, 0, 3));
 }
 
 #[test]

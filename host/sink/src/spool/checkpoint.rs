@@ -1,7 +1,9 @@
 //! How far everything is done, on the disk: it keeps a restart from sending again what was delivered.
 //!
 //! Two slots of 20 bytes (sequence number, its complement, CRC-32) are written in turn, so that a write torn by a
-//! power cut leaves the other one. Losing both costs duplicates, never a message.
+//! power cut leaves the other one. Losing both costs duplicates, never a message. Both are there from the start: on a
+//! full disk, where segments must be deleted and progress noted before, a file that need not grow can be written (on
+//! file systems that write in place, as ext4 and xfs do).
 
 use std::io;
 use std::path::Path;
@@ -25,6 +27,12 @@ impl Checkpoint {
         let slots = [0, 1].map(|i| bytes[..n].get(i * SLOT..(i + 1) * SLOT).and_then(read));
         let saved = slots.into_iter().flatten().max();
         let next_slot = u64::from(saved.is_some() && slots[0] == saved);
+        // Zeros are no slot. Without room for them everything works but deleting on a full disk.
+        if n < bytes.len()
+            && let Err(error) = file.write_at(&[0; 2 * SLOT][n..], n as u64)
+        {
+            tracing::warn!(path = %path.display(), %error, "No room for the spool's checkpoint is set aside.");
+        }
         Ok(Self { file, next_slot, saved })
     }
 
@@ -48,8 +56,14 @@ impl Checkpoint {
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync().inspect_err(|_| {
+            // The system may forget what it could not write and call the next sync a success: the same slot once
+            // more, so that the other one stays.
+            if self.saved.take().is_some() {
+                self.next_slot = 1 - self.next_slot;
+            }
+        })
     }
 }
 
@@ -83,5 +97,36 @@ mod tests {
         assert_eq!(Checkpoint::open(&fs, path).unwrap().saved(), Some(10));
         fs.flip(path, 2);
         assert_eq!(Checkpoint::open(&fs, path).unwrap().saved(), Some(7), "the torn slot was the one replaced");
+    }
+
+    #[test]
+    fn a_full_disk_takes_it_from_the_first_one_on() {
+        let fs = MemFs::default();
+        let path = Path::new("/c");
+        let mut c = Checkpoint::open(&fs, path).unwrap();
+        fs.set_space(Some(0));
+        for seq in [3, 7, 9] {
+            c.save(seq).unwrap();
+            assert_eq!(Checkpoint::open(&fs, path).unwrap().saved(), Some(seq));
+        }
+    }
+
+    #[test]
+    fn what_was_not_synced_is_written_once_more_into_the_same_slot() {
+        let fs = MemFs::default();
+        let path = Path::new("/c");
+        let mut c = Checkpoint::open(&fs, path).unwrap();
+        c.save(3).unwrap();
+        c.sync().unwrap();
+        c.save(7).unwrap();
+        fs.fail_syncs(true);
+        assert!(c.sync().is_err() && c.sync().is_err());
+        fs.fail_syncs(false);
+        // 3 stands in slot 0, 7 in slot 1: what the system may have forgotten of it.
+        fs.flip(path, SLOT);
+        c.save(7).unwrap();
+        assert_eq!(Checkpoint::open(&fs, path).unwrap().saved(), Some(7));
+        fs.flip(path, SLOT);
+        assert_eq!(Checkpoint::open(&fs, path).unwrap().saved(), Some(3), "the other slot was left alone");
     }
 }

@@ -4,9 +4,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use facestream_core::Message;
 
+use super::failing::{Failing, Unread};
 use super::record::{self, HEAD, Head};
 use super::{File, Spool};
 use crate::codec;
@@ -14,14 +16,12 @@ use crate::status::LossReason;
 
 /// Read at once. Large enough that a backlog is read with few calls, small enough to be nothing in memory.
 const READ_AHEAD: u64 = 256 << 10;
-/// A segment that cannot be read for so many tries in a row is given up: one bad sector must not stop everything.
-const READ_TRIES: u32 = 10;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
-    segment: u64,
-    offset: u64,
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
 }
 
 /// A record that was read.
@@ -44,7 +44,7 @@ pub(crate) struct Reader {
     expected: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
-    failures: u32,
+    failing: Failing,
     /// How far it has ever come (segment, offset): going back must not count or keep the same bytes again.
     furthest: (u64, u64),
 }
@@ -68,7 +68,7 @@ impl Reader {
             expected: 0,
             buffer: Vec::new(),
             buffer_at: 0,
-            failures: 0,
+            failing: Failing::default(),
             furthest: (0, 0),
         };
         reader.rewind();
@@ -92,8 +92,9 @@ impl Reader {
     /// The next record, `None` when all were read.
     ///
     /// # Errors
-    /// When the disk fails. Trying again is right: after some tries the segment is given up and its records count as lost.
-    pub(crate) fn next(&mut self) -> io::Result<Option<SpoolRecord>> {
+    /// When the disk fails. Trying again is right: a segment that is gone, or that the disk refuses for minutes, is given
+    /// up and its records count as lost.
+    pub(crate) fn next(&mut self, now: Instant) -> io::Result<Option<SpoolRecord>> {
         loop {
             let Some(view) = self.view() else { return Ok(None) };
             if self.offset >= view.len {
@@ -104,19 +105,17 @@ impl Reader {
             }
             match self.step(&view) {
                 Ok(Some(record)) => {
-                    self.failures = 0;
+                    self.failing = Failing::default();
                     return Ok(Some(record));
                 }
-                Ok(None) => self.failures = 0,
+                Ok(None) => self.failing = Failing::default(),
                 Err(error) => {
-                    self.failures += 1;
-                    let gone = error.kind() == io::ErrorKind::NotFound;
-                    if !gone && self.failures < READ_TRIES {
+                    if self.failing.failed(self.segment, &error, now) == Unread::Later {
                         self.file = None;
                         return Err(error);
                     }
                     tracing::error!(segment = self.segment, %error, "A segment of the spool cannot be read and is given up.");
-                    self.failures = 0;
+                    self.failing = Failing::default();
                     self.give_up(&view);
                 }
             }

@@ -1,6 +1,9 @@
 //! The spool under every fault that a disk can have.
 
+mod reading;
+
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use facestream_core::Message;
 
@@ -26,7 +29,7 @@ fn append(spool: &Spool, n: u64) -> Result<u64, AppendError> {
 
 /// Everything that can be read, as the numbers in the messages.
 fn read_all(reader: &mut Reader) -> Vec<u64> {
-    std::iter::from_fn(|| reader.next().unwrap()).map(|r| number(&r.message)).collect()
+    std::iter::from_fn(|| reader.next(Instant::now()).unwrap()).map(|r| number(&r.message)).collect()
 }
 
 fn number(m: &Message) -> u64 {
@@ -46,7 +49,7 @@ fn what_is_appended_is_read_in_order_and_deleted_when_done() {
     let fs = MemFs::default();
     let (spool, counters) = open(&fs, SMALL);
     let mut reader = Reader::new(Arc::clone(&spool));
-    assert!(reader.next().unwrap().is_none());
+    assert!(reader.next(Instant::now()).unwrap().is_none());
     for n in 0..20 {
         assert_eq!(append(&spool, n).unwrap(), n);
     }
@@ -54,7 +57,7 @@ fn what_is_appended_is_read_in_order_and_deleted_when_done() {
     assert_eq!(spool.held().messages, 20);
     assert_eq!(read_all(&mut reader), (0..20).collect::<Vec<_>>());
     append(&spool, 20).unwrap();
-    let last = reader.next().unwrap().unwrap();
+    let last = reader.next(Instant::now()).unwrap().unwrap();
     assert_eq!((number(&last.message), last.seq), (20, 20));
     assert_eq!(reader.read(last.location).unwrap(), last.message);
     assert_eq!((spool.held().messages, spool.held().oldest_ms), (21, Some(0)));
@@ -184,7 +187,7 @@ fn a_crash_at_any_call_loses_nothing_that_was_promised() {
                     }
                 }
                 if n % 5 == 4 {
-                    while let Ok(Some(record)) = reader.next() {
+                    while let Ok(Some(record)) = reader.next(Instant::now()) {
                         if number(&record.message) % 8 != 7 {
                             spool.done(record.seq);
                             done.push(number(&record.message));
@@ -311,30 +314,10 @@ fn missing_files_are_counted_to_the_record() {
     // A segment that goes while we run.
     let (running, counters) = open(&fs.after_kill(), SMALL);
     let mut reader = Reader::new(Arc::clone(&running));
-    let first = reader.next().unwrap().unwrap();
+    let first = reader.next(Instant::now()).unwrap().unwrap();
     assert_eq!(first.seq, 0);
     drop(running);
     assert_eq!(lost(&counters), BTreeMap::new());
-}
-
-#[test]
-fn a_segment_that_cannot_be_read_is_given_up_in_the_end() {
-    let fs = MemFs::default();
-    let (spool, counters) = open(&fs, SMALL);
-    let mut reader = Reader::new(Arc::clone(&spool));
-    (0..3).for_each(|n| assert!(append(&spool, n).is_ok()));
-    fs.fail_reads(true);
-    for _ in 0..9 {
-        assert!(reader.next().is_err());
-    }
-    assert!(reader.next().unwrap().is_none());
-    fs.fail_reads(false);
-    assert_eq!(lost(&counters)["spool-missing"], 3);
-    append(&spool, 3).unwrap();
-    assert_eq!(read_all(&mut reader), [3]);
-    spool.done(3);
-    spool.close().unwrap();
-    assert_eq!((segments(&fs).len(), spool.held().messages), (0, 0));
 }
 
 #[test]
@@ -349,6 +332,74 @@ fn a_failed_sync_is_told_and_made_up_for() {
     spool.sync_through(seq).unwrap();
     let (again, _) = open(&fs.after_power_cut(), SMALL);
     assert_eq!(read_all(&mut Reader::new(again)), [1]);
+}
+
+#[test]
+fn what_is_done_is_deleted_by_a_later_try_when_the_checkpoint_could_not_be_saved() {
+    for closed in [false, true] {
+        let fs = MemFs::default();
+        let (spool, counters) = open(&fs, SMALL);
+        let mut reader = Reader::new(Arc::clone(&spool));
+        (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+        read_all(&mut reader);
+        spool.tick().unwrap();
+        let before = segments(&fs);
+        (0..15).for_each(|seq| assert!(spool.done(seq)));
+        fs.fail_syncs(true);
+        // Nothing waits to be synced: what fails is the checkpoint.
+        assert!(spool.tick().is_err());
+        assert_eq!(segments(&fs), before, "nothing goes before the checkpoint is safe");
+        fs.fail_syncs(false);
+        spool.tick().unwrap();
+        assert!(segments(&fs).len() < before.len());
+        let on_disk: usize = segments(&fs).iter().map(|p| fs.read(p).unwrap().len()).sum();
+        assert_eq!(spool.held().disk_bytes, on_disk as u64);
+        (15..20).for_each(|seq| assert!(spool.done(seq)));
+        if closed {
+            fs.fail_syncs(true);
+            assert!(spool.close().is_err());
+            fs.fail_syncs(false);
+            let (again, _) = open(&fs, SMALL);
+            assert_eq!((again.recovered(), again.held()), (0, Held::default()), "it is nobody's, and lost nothing");
+        } else {
+            spool.close().unwrap();
+            assert_eq!(spool.held(), Held::default());
+        }
+        assert_eq!((segments(&fs), lost(&counters)), (Vec::new(), BTreeMap::new()));
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_keep_what_is_done() {
+    let fs = MemFs::default();
+    let (spool, _) = open(&fs, SMALL);
+    let mut reader = Reader::new(Arc::clone(&spool));
+    (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+    fs.set_space(Some(0));
+    read_all(&mut reader);
+    for done in [0..10, 10..20] {
+        done.for_each(|seq| assert!(spool.done(seq)));
+        let before = segments(&fs).len();
+        spool.tick().unwrap();
+        assert!(segments(&fs).len() < before);
+    }
+    spool.close().unwrap();
+    assert_eq!((segments(&fs), spool.held()), (Vec::new(), Held::default()));
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_goes_when_it_is_done_and_is_forgotten() {
+    let fs = MemFs::default();
+    let (spool, _) = open(&fs, SMALL);
+    let mut reader = Reader::new(Arc::clone(&spool));
+    (0..20).for_each(|n| assert!(append(&spool, n).is_ok()));
+    read_all(&mut reader);
+    fs.fail_syncs_of(&segments(&fs)[0]);
+    assert!(spool.tick().is_err());
+    (0..20).for_each(|seq| assert!(spool.done(seq)));
+    assert!(spool.tick().is_err(), "it is told as long as it is there");
+    assert_eq!(segments(&fs).len(), 0);
+    spool.tick().unwrap();
 }
 
 #[test]

@@ -26,7 +26,11 @@ struct State {
     /// Calls that change something until every call fails; the one that fails has half an effect.
     calls_left: Option<u64>,
     sync_fails: bool,
+    /// A file that cannot be synced.
+    sync_fails_of: Option<Arc<Mutex<Data>>>,
     read_fails: bool,
+    /// Number of the error that opening a file that is there gives.
+    open_error: Option<i32>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -56,8 +60,17 @@ impl MemFs {
         self.state().sync_fails = fail;
     }
 
+    pub(crate) fn fail_syncs_of(&self, path: &Path) {
+        let mut state = self.state();
+        state.sync_fails_of = state.files.get(path).cloned();
+    }
+
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.state().read_fails = fail;
+    }
+
+    pub(crate) fn fail_opens(&self, error: Option<i32>) {
+        self.state().open_error = error;
     }
 
     /// After so many more calls that change something, all fail.
@@ -162,7 +175,12 @@ impl FileSystem for MemFs {
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn File>> {
-        let there = self.state().files.get(path).cloned();
+        let state = self.state();
+        if let Some(error) = state.open_error.filter(|_| !create) {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let there = state.files.get(path).cloned();
+        drop(state);
         let data = match there {
             Some(data) => data,
             None if create => {
@@ -233,16 +251,18 @@ impl File for MemFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let dead = self.fs.call();
+        let mut data = self.data.lock().unwrap();
+        // What was written once has its place.
+        let there = data.bytes.len().saturating_sub(offset as usize).min(bytes.len());
         let room = match &mut self.fs.state().space {
             Some(space) => {
-                let n = (*space).min(bytes.len() as u64);
+                let n = (*space).min((bytes.len() - there) as u64);
                 *space -= n;
-                n as usize
+                there + n as usize
             }
             None => bytes.len(),
         };
         let n = if dead.is_err() { room.min(bytes.len() / 2) } else { room };
-        let mut data = self.data.lock().unwrap();
         let end = offset as usize + n;
         if data.bytes.len() < end {
             data.bytes.resize(end, 0);
@@ -262,9 +282,11 @@ impl File for MemFile {
 
     fn sync(&self) -> io::Result<()> {
         self.fs.call()?;
-        if self.fs.state().sync_fails {
+        let state = self.fs.state();
+        if state.sync_fails || state.sync_fails_of.as_ref().is_some_and(|bad| Arc::ptr_eq(bad, &self.data)) {
             return Err(io::Error::other("sync error"));
         }
+        drop(state);
         let mut data = self.data.lock().unwrap();
         data.durable = data.bytes.clone();
         Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use facestream_core::SystemClock;
+use facestream_core::{CameraId, Message, SystemClock};
 
 use super::mem_fs::MemFs;
 use super::{events, message};
@@ -13,13 +13,13 @@ use crate::{MemorySink, RefuseReason, Sink, SinkConfig, SinkError, Sinks};
 #[test]
 fn one_sink_is_enough_and_each_counts_its_own_refusals() {
     let (small, large) = (Arc::new(MemorySink::new(1)), Arc::new(MemorySink::new(100)));
-    let sinks = Sinks::of(vec![small.clone(), large.clone()], 2);
+    let sinks = Sinks::of(vec![small.clone(), large.clone()], 2, 2);
     for n in 0..3 {
         sinks.accept(&message(n, 10)).unwrap();
     }
     assert_eq!((small.take().len(), large.take().len()), (1, 3));
     assert_eq!(small.status().refused["queue-full"], 2);
-    let full = Sinks::of(vec![Arc::new(MemorySink::new(0)), Arc::new(MemorySink::new(0))], 2);
+    let full = Sinks::of(vec![Arc::new(MemorySink::new(0)), Arc::new(MemorySink::new(0))], 2, 2);
     let refused = full.accept(&message(0, 1)).unwrap_err();
     assert_eq!(refused.0, [("memory", RefuseReason::QueueFull); 2]);
     assert_eq!(refused.to_string(), "no sink took the message: memory: queue-full, memory: queue-full");
@@ -28,7 +28,7 @@ fn one_sink_is_enough_and_each_counts_its_own_refusals() {
 #[test]
 fn topics_are_checked_and_bounded_before_any_sink_sees_them() {
     let sink = Arc::new(MemorySink::new(100));
-    let sinks = Sinks::of(vec![sink.clone()], 2);
+    let sinks = Sinks::of(vec![sink.clone()], 2, 9);
     for (topic, expected) in [
         ("a", Ok(())),
         ("b", Ok(())),
@@ -45,6 +45,39 @@ fn topics_are_checked_and_bounded_before_any_sink_sees_them() {
     assert_eq!((status.refused["too-many-topics"], status.refused["invalid-topic"]), (1, 1));
     let json = serde_json::to_value(status).unwrap();
     assert_eq!((json["state"].as_str(), json["accepted"].as_u64()), (Some("ok"), Some(3)));
+}
+
+#[test]
+fn a_camera_that_makes_up_topics_uses_up_its_own_and_not_those_of_others() {
+    let sink = Arc::new(MemorySink::new(1000));
+    let sinks = Sinks::of(vec![sink.clone()], 10, 3);
+    let send = |camera: &str, topic: String| {
+        sinks.accept(&Message { camera: CameraId::new(camera).unwrap(), topic, ..message(0, 1) })
+    };
+    let taken = (0..100).filter(|n| send("hostile", format!("made-up-{n}")).is_ok()).count();
+    assert_eq!(taken, 3);
+    let refused = send("hostile", "one-more".into()).unwrap_err().to_string();
+    assert!(refused.contains("too-many-topics-of-camera (the bound is sinks.max_topics_per_camera)"), "{refused}");
+    for topic in ["a", "b", "made-up-0"] {
+        send("other", topic.into()).unwrap();
+    }
+    send("hostile", "made-up-0".into()).unwrap();
+    // The bound of all is there still.
+    let taken = (0..10).filter(|n| send(&format!("cam-{n}"), format!("t-{n}")).is_ok()).count();
+    assert_eq!(taken, 10 - 5);
+    let refused = send("late", "late".into()).unwrap_err().to_string();
+    assert!(refused.contains("too-many-topics (the bound is sinks.max_topics)"), "{refused}");
+    assert_eq!(sinks.status()[0].refused["too-many-topics-of-camera"], 98);
+}
+
+#[test]
+fn a_topic_that_no_sink_took_a_message_for_does_not_count() {
+    let sink = Arc::new(MemorySink::new(0));
+    let sinks = Sinks::of(vec![sink], 1, 1);
+    for n in 0..3 {
+        let refused = sinks.accept(&Message { topic: format!("t-{n}"), ..message(n, 1) }).unwrap_err();
+        assert_eq!(refused.0[0].1, RefuseReason::QueueFull);
+    }
 }
 
 #[test]
