@@ -51,6 +51,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         "FACESTREAM_SERVER_LISTEN" if listen.is_some() => listen.clone(),
         "FACESTREAM_SERVER_DATA_DIR" if data.is_some() => data.clone(),
         name => std::env::var(name).ok(),
+    })
+    .map_err(|errors| {
+        let errors = if listen.is_some() { errors.told_by("--listen", "FACESTREAM_SERVER_LISTEN") } else { errors };
+        if data.is_some() { errors.told_by("--data", "FACESTREAM_SERVER_DATA_DIR") } else { errors }
     })?;
     if args.check {
         println!("the configuration is valid");

@@ -12,6 +12,8 @@ pub enum Source {
     Line(usize),
     /// A variable of the environment.
     Environment(String),
+    /// An option of the command line, which goes the way of a variable.
+    Option(&'static str),
     /// Neither: a default, or the file as a whole.
     Nowhere,
 }
@@ -36,6 +38,19 @@ pub struct ConfigErrors {
     pub problems: Vec<ConfigProblem>,
 }
 
+impl ConfigErrors {
+    /// The same, where the value of a variable came from an option of the command line.
+    #[must_use]
+    pub fn told_by(mut self, option: &'static str, variable: &str) -> Self {
+        for problem in &mut self.problems {
+            if problem.source == Source::Environment(variable.to_owned()) {
+                problem.source = Source::Option(option);
+            }
+        }
+        self
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.problems.len() == 1 { "problem" } else { "problems" };
@@ -46,6 +61,7 @@ impl fmt::Display for ConfigErrors {
                 (Source::Line(line), Some(file)) => write!(f, "{}:{line}: ", file.display())?,
                 (Source::Line(line), None) => write!(f, "line {line}: ")?,
                 (Source::Environment(name), _) => write!(f, "environment variable {name}: ")?,
+                (Source::Option(name), _) => write!(f, "option {name}: ")?,
                 (Source::Nowhere, Some(file)) => write!(f, "{}: ", file.display())?,
                 (Source::Nowhere, None) => {}
             }

@@ -100,7 +100,7 @@ fn problem(source: Source, key: &str, message: impl Into<String>) -> ConfigProbl
 fn sorted(mut problems: Vec<ConfigProblem>) -> Vec<ConfigProblem> {
     problems.sort_by_key(|p| match p.source {
         Source::Line(line) => line,
-        Source::Environment(_) => usize::MAX - 1,
+        Source::Environment(_) | Source::Option(_) => usize::MAX - 1,
         Source::Nowhere => usize::MAX,
     });
     problems

@@ -132,6 +132,15 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn an_option_is_named_where_the_value_came_from_it() {
+    let open = |name: &str| (name == "FACESTREAM_SERVER_LISTEN").then(|| "0.0.0.0:1".to_owned());
+    let errors = Config::load(None, &open).unwrap_err();
+    assert!(errors.to_string().contains("variable FACESTREAM_SERVER_LISTEN: server.listen"), "{errors}");
+    let told = errors.told_by("--listen", "FACESTREAM_SERVER_LISTEN").to_string();
+    assert!(told.contains("option --listen: server.listen") && !told.contains("FACESTREAM_SERVER_LISTEN"), "{told}");
+}
+
+#[test]
 fn a_wrong_variable_is_told_by_its_name() {
     let found = problems(
         "",
