@@ -95,7 +95,12 @@ impl FileSystem for Disk {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let meta = entry.metadata()?;
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                // Deleted since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
                 files.push((name, meta.len()));
             }

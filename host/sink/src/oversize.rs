@@ -176,7 +176,12 @@ fn measure(fs: &dyn FileSystem, data: &Path) -> io::Result<u64> {
     let images = data.join("images");
     let mut held = 0;
     for camera in fs.dirs(&images)? {
-        held += fs.list(&images.join(camera))?.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        held += match fs.list(&images.join(camera)) {
+            Ok(files) => files.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            // Deleted since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
     }
     Ok(held)
 }

@@ -276,7 +276,8 @@ impl Spool {
         let Some(segment) = inner.segments.back_mut() else { unreachable!("an active segment is in the list") };
         if let Err(source) = file.write_at(&buffer, segment.len) {
             // What was half written lies behind `len`; the next record would overwrite it, yet only if it is as long.
-            if file.set_size(segment.len).is_err() {
+            let cut = file.set_size(segment.len);
+            if cut.is_err() {
                 inner.seal();
             }
             return Err(io_error(seq)(source));
@@ -453,7 +454,10 @@ impl Inner {
         if std::mem::take(&mut self.active_dirty) {
             self.to_sync.extend(self.written_to());
         }
-        self.active = None;
+        // Without a record it would be in the list a second time with the next one, which takes the same name.
+        if self.active.take().is_some() && self.segments.back().is_some_and(|s| s.len == 0) {
+            self.segments.pop_back();
+        }
     }
 
     /// The segment that is written to: its first number and its file.

@@ -258,17 +258,13 @@ impl Reader {
         Ok(&self.buffer[from.min(to)..to])
     }
 
-    /// Counts the records from the expected one up to `seq` as lost, unless they were read before.
+    /// Counts the records from the expected one up to `seq` as lost, unless they are done.
     fn lost_up_to(&mut self, seq: u64) {
         if seq <= self.expected {
             return;
         }
-        let mut inner = self.spool.lock();
-        let unread_from = inner.window.frontier().max(self.expected);
-        inner.window.skip_to(seq);
-        drop(inner);
-        if seq > unread_from {
-            let n = seq - unread_from;
+        let n = self.spool.pass_over(self.expected, seq);
+        if n > 0 {
             tracing::error!(segment = self.segment, records = n, "Records of the spool were damaged and are lost.");
             self.spool.counters.lose(LossReason::SpoolCorrupt, n);
         }
@@ -277,11 +273,8 @@ impl Reader {
 
     /// Leaves the segment at hand for good.
     fn give_up(&mut self, view: &View) {
-        let from = self.spool.lock().window.frontier().max(self.expected);
-        let mut inner = self.spool.lock();
-        inner.window.skip_to(view.end_seq);
-        drop(inner);
-        self.spool.counters.lose(LossReason::SpoolMissing, view.end_seq.saturating_sub(from));
+        let n = self.spool.pass_over(self.expected, view.end_seq);
+        self.spool.counters.lose(LossReason::SpoolMissing, n);
         self.expected = self.expected.max(view.end_seq);
         self.offset = view.len;
         // The newest one may be written to still: what comes must not go where nobody can read it.
@@ -290,6 +283,18 @@ impl Reader {
 }
 
 impl Spool {
+    /// Records from `from` up to `to` are not there: how many of them are lost by that. Those that were read before going
+    /// back and are not done are among them; nothing else would ever make them done, and the spool would fill up behind
+    /// them.
+    fn pass_over(&self, from: u64, to: u64) -> u64 {
+        let mut inner = self.lock();
+        let (read_before, bytes) = inner.window.lose(from, to);
+        let unread = to.saturating_sub(inner.window.frontier().max(from));
+        inner.window.skip_to(to);
+        inner.queued_bytes = inner.queued_bytes.saturating_sub(bytes);
+        read_before + unread
+    }
+
     /// Bytes that were passed over no longer count as waiting.
     fn not_waiting(&self, bytes: u64) {
         let mut inner = self.lock();

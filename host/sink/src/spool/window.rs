@@ -74,6 +74,15 @@ impl Window {
         Some(bytes)
     }
 
+    /// Marks records from `from` up to `to` that were read, are not done and cannot be read again as done: how many, and their
+    /// bytes. Only after going back, when nobody has them in hand.
+    pub(super) fn lose(&mut self, from: u64, to: u64) -> (u64, u64) {
+        let numbers = self.entries.iter().filter(|e| !e.done && (from..to).contains(&e.seq)).map(|e| e.seq);
+        let numbers: Vec<u64> = numbers.collect();
+        let bytes = numbers.iter().filter_map(|&seq| self.done(seq)).sum();
+        (numbers.len() as u64, bytes)
+    }
+
     fn find(&self, seq: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&seq, |e| e.seq).ok()
     }
@@ -102,5 +111,9 @@ mod tests {
         assert_eq!((w.base(), w.undone()), (16, 0));
         w.skip_to(20);
         assert_eq!(w.base(), 20);
+        (20..25).for_each(|seq| assert!(w.read(seq, seq, 2)));
+        w.done(21);
+        assert_eq!(w.lose(20, 23), (2, 4), "20 and 22");
+        assert_eq!((w.base(), w.undone(), w.lose(20, 23)), (23, 2, (0, 0)));
     }
 }
