@@ -113,7 +113,7 @@ impl Summary {
             frames: total("analysed"),
             faces: total("detections"),
             tracks: total("tracks"),
-            shots: total("shots"),
+            shots: 0,
             messages: 0,
             lost: 0,
             frames_by_camera: cameras
@@ -126,6 +126,8 @@ impl Summary {
             sinks: sinks.to_vec(),
         };
         summary.read_messages(&out.join("messages"))?;
+        // As messages are: what was given up when the cameras stopped is in the files, and no longer in their counters.
+        summary.shots = summary.pictures.len() as u64;
         let accepted = |kind: &str| -> u64 {
             sinks.iter().filter(|s| s["kind"] == kind).filter_map(|s| s["accepted"].as_u64()).sum()
         };
