@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use facestream_api::{Control, Server, ServerConfig};
-use facestream_core::guest::GuestsSpec;
 use facestream_core::{CameraId, CameraSpec, SourceUrl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,19 +26,9 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Failure> {
     let control = Arc::new(fake::FakeControl::default());
     for n in 0..CAMERAS {
-        let spec = CameraSpec {
-            id: CameraId::new(&format!("550e8400-e29b-41d4-a716-{n:012}"))?,
-            url: SourceUrl::parse("rtsp://user:password@192.0.2.1/stream")?,
-            transport: facestream_core::camera::Transport::Tcp,
-            model: None,
-            detect_fps: None,
-            keyframes_only: false,
-            gpu: None,
-            camera_motion: false,
-            max_attempts: None,
-            guests: GuestsSpec::default(),
-        };
-        control.start(spec).await?;
+        let id = CameraId::new(&format!("550e8400-e29b-41d4-a716-{n:012}"))?;
+        let url = SourceUrl::parse("rtsp://user:password@192.0.2.1/stream")?;
+        control.start(CameraSpec::new(id, url)).await?;
     }
     let server = Server::bind(&ServerConfig { listen: "127.0.0.1:0".parse()?, ..ServerConfig::default() }).await?;
     let address = server.local_addr();

@@ -109,6 +109,25 @@ pub struct CameraSpec {
     pub guests: GuestsSpec,
 }
 
+impl CameraSpec {
+    /// A camera of which nothing is asked but to run: everything else is the host's default.
+    #[must_use]
+    pub fn new(id: CameraId, url: SourceUrl) -> Self {
+        Self {
+            id,
+            url,
+            transport: Transport::default(),
+            model: None,
+            detect_fps: None,
+            keyframes_only: false,
+            gpu: None,
+            camera_motion: false,
+            max_attempts: None,
+            guests: GuestsSpec::default(),
+        }
+    }
+}
+
 /// What a camera is doing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
@@ -120,7 +139,7 @@ pub enum CameraState {
     },
     /// Frames come.
     Running,
-    /// Lost or unreachable; the next try is due.
+    /// Lost, unreachable, or not started with the host; the next try is due.
     WaitingToRetry {
         /// Why, in words that hold no credential.
         reason: String,

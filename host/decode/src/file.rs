@@ -188,8 +188,7 @@ impl FileSource {
         let parameters = Some(self.demuxer.parameters());
         (self.engine, _) = place::open(self.demuxer.codec, parameters, &self.config, None)?;
         self.place = Place::Cpu(Some(why));
-        self.resume_at = self.resume_at.max(self.state.sequence);
-        self.state = State::default();
+        self.resume_at = std::mem::take(&mut self.state).sequence;
         Ok(())
     }
 }

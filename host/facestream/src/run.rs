@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use facestream_core::camera::Transport;
 use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
 use facestream_core::metrics::Counter;
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
@@ -250,16 +249,11 @@ impl Run<'_> {
                 let metrics = Arc::new(CameraMetrics::default());
                 let stage = self.stage(&id, &shown, &metrics)?;
                 let spec = CameraSpec {
-                    id,
-                    url,
-                    transport: Transport::Tcp,
                     model: Some(self.model.clone()),
                     detect_fps: self.args.detect_fps,
-                    keyframes_only: false,
-                    gpu: None,
                     camera_motion: self.camera_motion(),
-                    max_attempts: None,
                     guests: self.guests.clone(),
+                    ..CameraSpec::new(id, url)
                 };
                 let book = Arc::new(SlotBook::new(spec, SlotRecords::default()));
                 let seat = gpus.take(None);

@@ -118,7 +118,7 @@ pub struct CameraGuests {
     pending_endings: Vec<u64>,
     scorer_saved: Option<(Snapshot, Vec<Shot>)>,
     formatter_saved: Option<Snapshot>,
-    /// Shots given up since the scorer's last save: (track, session, sequence).
+    /// Shots that the scorer's last save holds and that were given up since: (track, session, sequence).
     given: HashSet<ShotKey>,
     /// Shots that a restored scorer may hold although they were given up before.
     spent: HashSet<ShotKey>,

@@ -165,11 +165,12 @@ impl Models {
     }
 
     fn find(&self, name: &str, gpu: Option<usize>) -> Result<Found, ModelError> {
+        let unknown = !self.entries().contains_key(name);
+        // Read while the list is free: a folder may lie on a disk that answers late.
+        let came = unknown.then(|| self.found().filter(|(found, _)| found == name).last()).flatten();
         let mut entries = self.entries();
-        if !entries.contains_key(name)
-            && let Some((_, path)) = self.found().filter(|(found, _)| found == name).last()
-        {
-            entries.insert(name.to_owned(), Entry::new(path));
+        if let Some((name, path)) = came {
+            entries.entry(name).or_insert_with(|| Entry::new(path));
         }
         let Some(entry) = entries.get(name) else {
             let known = entries.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -181,7 +182,7 @@ impl Models {
         })
     }
 
-    /// Never held while something loads.
+    /// Never held while something loads or is read from a disk.
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
 //! Owns all cameras: makes the running ones match the wanted ones.
 //!
-//! Changes of guests are in `supervisor::slots`, of many cameras in `supervisor::rollouts`, wanted cameras that do not start
-//! in `supervisor::absent`. Must not speak HTTP. Loading models and guests takes time, so `start` and
-//! `swap` are to be called where blocking is allowed; reading status never blocks on a camera or a guest.
+//! Changes of guests are in `supervisor::slots`, of many cameras in `supervisor::rollouts`, wanted cameras that do not
+//! run in `supervisor::absent`. Must not speak HTTP. Loading models and guests takes time, so `start` and `swap` are to be
+//! called where blocking is allowed; reading status never blocks on a camera or a guest.
 
 mod absent;
 mod failure;
@@ -23,7 +23,7 @@ use facestream_guest_host::{CameraGuests, GuestConfig, GuestSet, GuestStore, Sto
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use crate::book::SlotBook;
+use crate::book::{SlotBook, SlotRecords};
 use crate::camera::{RunningCamera, Shared};
 use crate::changes::Changes;
 use crate::models::Models;
@@ -129,8 +129,9 @@ impl Supervisor {
         supervisor
     }
 
-    /// Starts every camera of the store. One that cannot be started is logged, shown as waiting, and tried again. Until its turn has come
-    /// a camera counts as being started: whoever asks for it meanwhile is told to try again, and gets the same worker.
+    /// Starts every camera of the store. One that cannot be started is logged, shown as waiting, and tried again. Until its
+    /// turn has come a camera counts as being started: whoever asks for it meanwhile is told to try again, and gets the
+    /// same worker.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -257,10 +258,7 @@ impl Supervisor {
         let guests = self.guests(&spec.id, &spec.guests, &metrics)?;
         let clock = Arc::clone(&parts.shared.clock);
         let events = parts.shared.events.clone();
-        let records = parts.wanted.slots(&spec.id).unwrap_or_else(|error| {
-            tracing::error!(camera = %spec.id, %error, "the history of its slots begins anew");
-            Default::default()
-        });
+        let records = self.records(&spec.id);
         let camera_motion = spec.camera_motion;
         let rollouts = Arc::clone(&self.rollouts);
         let book =
@@ -278,6 +276,14 @@ impl Supervisor {
             .recorded_by(Arc::clone(&parts.recordings));
         let _runtime = parts.runtime.enter();
         Ok(RunningCamera::start(&parts.shared, worker, book, &model, (&engine, seat), stage, metrics)?)
+    }
+
+    /// What was changed in a camera's slots. A store that cannot be read must not keep it from running.
+    fn records(&self, id: &CameraId) -> SlotRecords {
+        self.parts.wanted.slots(id).unwrap_or_else(|error| {
+            tracing::error!(camera = %id, %error, "the history of its slots begins anew");
+            SlotRecords::default()
+        })
     }
 
     fn guests(
@@ -319,31 +325,23 @@ impl Supervisor {
     pub async fn stop(self: &Arc<Self>, id: &CameraId) -> Result<bool, WantedError> {
         let was = self.camera(id).is_some();
         let _changing = self.changes.begin_later(id).await;
-        let Some(camera) = self.camera(id) else {
+        let camera = self.camera(id);
+        let (supervisor, unwanted, running) = (Arc::clone(self), id.clone(), camera.clone());
+        let removing = tokio::task::spawn_blocking(move || {
+            let remove = || supervisor.parts.wanted.remove(&unwanted);
+            // What its guests do while they are drained is of no account any more.
+            running.map_or_else(remove, |camera| camera.book().close_with(remove))
+        });
+        let removed = unpanicked(removing.await)?;
+        let Some(camera) = camera else {
             // It may be wanted without running, because it could not be started after a restart. Or another call has
             // stopped it meanwhile, which is what was asked for.
-            let wanted = self.forget(id).await?;
-            return Ok(self.absent.forget(id) || wanted || was);
+            return Ok(self.absent.forget(id) || removed || was);
         };
-        // What its guests do while they are drained is of no account any more.
-        self.close(&camera).await?;
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
         self.rollouts.gone(id);
         Ok(true)
-    }
-
-    /// Makes a camera unwanted where blocking on the disk is allowed.
-    async fn forget(self: &Arc<Self>, id: &CameraId) -> Result<bool, WantedError> {
-        let (supervisor, id) = (Arc::clone(self), id.clone());
-        unpanicked(tokio::task::spawn_blocking(move || supervisor.parts.wanted.remove(&id)).await)
-    }
-
-    /// The same for one that runs; afterwards nothing more is written down of it.
-    async fn close(self: &Arc<Self>, camera: &Arc<RunningCamera>) -> Result<bool, WantedError> {
-        let (supervisor, camera) = (Arc::clone(self), Arc::clone(camera));
-        let closed = move || camera.book().close_with(|| supervisor.parts.wanted.remove(camera.id()));
-        unpanicked(tokio::task::spawn_blocking(closed).await)
     }
 
     /// One camera.
@@ -374,7 +372,7 @@ impl Supervisor {
         statuses
     }
 
-    /// Of those that could not be started again with the host.
+    /// Of those that do not run: their turn has not come, or they could not be started.
     #[must_use]
     pub fn absent_statuses(&self) -> Vec<CameraStatus> {
         let clock = &self.parts.shared.clock;

@@ -276,8 +276,7 @@ impl Spool {
         let Some(segment) = inner.segments.back_mut() else { unreachable!("an active segment is in the list") };
         if let Err(source) = file.write_at(&buffer, segment.len) {
             // What was half written lies behind `len`; the next record would overwrite it, yet only if it is as long.
-            let cut = file.set_size(segment.len);
-            if cut.is_err() {
+            if file.set_size(segment.len).is_err() {
                 inner.seal();
             }
             return Err(io_error(seq)(source));

@@ -14,8 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use facestream_core::camera::Transport;
-use facestream_core::guest::{GuestsSpec, SlotKind};
+use facestream_core::guest::SlotKind;
 use facestream_core::media::{AccessUnit, StreamParams};
 use facestream_core::metrics::Counter;
 use facestream_core::{
@@ -281,17 +280,11 @@ impl<'a> Cameras<'a> {
             .observed_by(Box::new(watch_frames))
             .with_camera_motion(motion);
         let spec = CameraSpec {
-            id,
-            // Nothing is fetched from it: access units come from memory.
-            url: SourceUrl::parse("rtsp://127.0.0.1/bench")?,
-            transport: Transport::Tcp,
             model: Some(self.model.clone()),
             detect_fps: self.bench.args.detect_fps,
-            keyframes_only: false,
-            gpu: None,
             camera_motion: motion,
-            max_attempts: None,
-            guests: GuestsSpec::default(),
+            // Nothing is fetched from the address: access units come from memory.
+            ..CameraSpec::new(id, SourceUrl::parse("rtsp://127.0.0.1/bench")?)
         };
         let book = Arc::new(SlotBook::new(spec, SlotRecords::default()));
         let (state, states_seen) = watch::channel(CameraState::Running);

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use facestream_core::camera::Transport;
-use facestream_core::guest::GuestsSpec;
 use facestream_core::metrics::CameraMetrics;
 use facestream_core::{AccessUnit, CameraId, CameraSpec, CameraState, Clock, Codec, SourceUrl, StreamParams};
 use facestream_ingest::{
@@ -201,18 +199,7 @@ impl Connection for ScriptedConnection {
 }
 
 pub fn spec(url: &str) -> CameraSpec {
-    CameraSpec {
-        id: CameraId::new("cam-1").unwrap(),
-        url: SourceUrl::parse(url).unwrap(),
-        transport: Transport::Tcp,
-        model: None,
-        detect_fps: None,
-        keyframes_only: false,
-        gpu: None,
-        camera_motion: false,
-        max_attempts: None,
-        guests: GuestsSpec::default(),
-    }
+    CameraSpec::new(CameraId::new("cam-1").unwrap(), SourceUrl::parse(url).unwrap())
 }
 
 pub fn config() -> IngestConfig {

@@ -1,7 +1,6 @@
 //! The book of a camera: what a rollback goes to, what comes of probation, what is written down.
 
-use facestream_core::camera::Transport;
-use facestream_core::guest::{GuestRef, GuestsSpec};
+use facestream_core::guest::GuestRef;
 use facestream_core::{CameraId, SourceUrl};
 
 use super::*;
@@ -9,18 +8,7 @@ use super::*;
 const SLOT: SlotKind = SlotKind::Tracker;
 
 fn book() -> SlotBook {
-    let spec = CameraSpec {
-        id: CameraId::new("c").unwrap(),
-        url: SourceUrl::parse("rtsp://10.0.0.1/s").unwrap(),
-        transport: Transport::Tcp,
-        model: None,
-        detect_fps: None,
-        keyframes_only: false,
-        gpu: None,
-        camera_motion: false,
-        max_attempts: None,
-        guests: GuestsSpec::default(),
-    };
+    let spec = CameraSpec::new(CameraId::new("c").unwrap(), SourceUrl::parse("rtsp://10.0.0.1/s").unwrap());
     SlotBook::new(spec, SlotRecords::default())
 }
 

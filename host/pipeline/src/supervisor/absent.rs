@@ -11,7 +11,6 @@ use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId}
 use super::{StartError, Supervisor, SwapFailure, difference};
 use crate::book::SlotBook;
 use crate::camera::RunningCamera;
-use crate::placement::Seat;
 
 /// Nanoseconds to the first try; doubled after each.
 const FIRST_TRY_NS: u64 = 10_000_000_000;
@@ -141,7 +140,7 @@ impl Supervisor {
     pub(super) fn bring_back(&self, worker: WorkerId, spec: CameraSpec) -> Result<(), StartError> {
         let id = spec.id.clone();
         // A GPU that is gone since must not keep its cameras away.
-        let seat: Option<Seat> = self.parts.gpus.take(spec.gpu).or_else(|| self.parts.gpus.take(None));
+        let seat = self.parts.gpus.take(spec.gpu).or_else(|| self.parts.gpus.take(None));
         if seat.is_none()
             && let Some(lost) = self.parts.gpus.lost().first()
         {
@@ -165,8 +164,7 @@ impl Supervisor {
     /// not absent. To be called by whoever changes that camera.
     pub(super) fn start_absent(&self, asked: &CameraSpec) -> Option<Result<WorkerId, StartError>> {
         let (worker, wanted) = self.absent.get(&asked.id)?;
-        let records = self.parts.wanted.slots(&asked.id).unwrap_or_default();
-        if !SlotBook::new(wanted.clone(), records).is_asked_for_by(asked) {
+        if !SlotBook::new(wanted.clone(), self.records(&asked.id)).is_asked_for_by(asked) {
             let difference = difference(&wanted, asked);
             return Some(Err(StartError::Conflict { camera: asked.id.clone(), difference }));
         }
@@ -197,24 +195,11 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use facestream_core::SourceUrl;
-    use facestream_core::camera::Transport;
-    use facestream_core::guest::GuestsSpec;
 
     use super::*;
 
     fn spec(id: &str) -> CameraSpec {
-        CameraSpec {
-            id: CameraId::new(id).unwrap(),
-            url: SourceUrl::parse("rtsp://u:secret@cam/").unwrap(),
-            transport: Transport::Tcp,
-            model: None,
-            detect_fps: None,
-            keyframes_only: false,
-            gpu: None,
-            camera_motion: false,
-            max_attempts: None,
-            guests: GuestsSpec::default(),
-        }
+        CameraSpec::new(CameraId::new(id).unwrap(), SourceUrl::parse("rtsp://u:secret@cam/").unwrap())
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Supervisor {
             return Some(camera.book().history(slot));
         }
         let (_, spec) = self.absent.get(id)?;
-        Some(SlotBook::new(spec, self.parts.wanted.slots(id).unwrap_or_default()).history(slot))
+        Some(SlotBook::new(spec, self.records(id)).history(slot))
     }
 
     pub(super) fn change_slot(
