@@ -345,12 +345,13 @@ impl OnnxBackend {
         let (width, height) = (i64::from(size.0), i64::from(size.1));
         let (shape, data) = match &model.stem {
             Some(stem) => {
-                let len = Stem::output_len(size);
+                let len = stem.output_len(size);
                 reduced.resize(batch * len, 0.0);
                 for (picture, out) in buffer.chunks_exact(slot(size)).zip(reduced.chunks_exact_mut(len)) {
                     stem.run(picture, size, out, scratch);
                 }
-                ([batch as i64, stem::CHANNELS as i64, height / 4, width / 4], reduced.as_slice())
+                let stride = i64::from(stem.stride());
+                ([batch as i64, stem.channels() as i64, height / stride, width / stride], reduced.as_slice())
             }
             None => ([batch as i64, 3, height, width], buffer.as_slice()),
         };

@@ -5,10 +5,10 @@
 //!   features, with 1, 1, 4 and 10 channels. ONNX Runtime's blocked kernels take multiples of 8, so it leaves its blocked
 //!   layout for them and runs twenty-four small convolutions, twelve transposes and reshapes. Joined they are one
 //!   pair of 16 channels a stride (measured at 640x384 on one core: 7.3 to 6.6 ms);
-//! - **stem cut off**: the first layers, up to the first pooling, are computed by [`Stem`].
+//! - **stem cut off**: the layers up to the first fork are computed by [`Stem`].
 
 use crate::onnx::nodes::{Change, Conv, Graph, Node, Weight};
-use crate::stem::{CHANNELS, Stem};
+use crate::stem::Stem;
 
 use super::{KINDS, STRIDES};
 
@@ -84,25 +84,44 @@ fn joined<'a>(convs: impl Iterator<Item = &'a Conv> + Clone, input: String, grou
     (bias.len() == JOINED).then_some(Conv { input, weight: Weight { dims, data }, bias, stride: 1, group })
 }
 
-/// Takes the layers up to the first pooling out of the graph: its input is then what the stem gives.
+/// Takes the layers up to the first fork out of the graph: its input is then what the stem gives.
 fn cut_stem(graph: &Graph<'_>, input: &str, change: &mut Change) -> Option<Stem> {
-    let next = |node: &Node, op: &str| graph.only_reader(node.outputs.first()?).filter(|n| n.op == op);
     let first = graph.only_reader(input)?;
-    let relu = next(first, "Relu")?;
-    let point = next(relu, "Conv")?;
-    let spatial = next(point, "Conv")?;
-    let last_relu = next(spatial, "Relu")?;
-    let pool = next(last_relu, "MaxPool")?;
-    let plain = |name: &str, value: &[i64]| pool.is(name, value, true);
-    let halves = pool.is("kernel_shape", &[2, 2], false)
-        && pool.is("strides", &[2, 2], false)
-        && plain("pads", &[0; 4])
-        && plain("ceil_mode", &[0])
-        && plain("dilations", &[1, 1])
-        && plain("auto_pad", &[]);
-    let stem = Stem::new(&graph.conv(first)?, &graph.conv(point)?, &graph.conv(spatial)?).filter(|_| halves)?;
-    let output = pool.outputs.first()?;
-    change.gone.extend([first, relu, point, spatial, last_relu, pool].iter().flat_map(|n| n.outputs.iter().cloned()));
-    change.set_input(output, CHANNELS as i64);
+    let relu = next(graph, first, "Relu")?;
+    let mut stem = Stem::new(&graph.conv(first)?)?;
+    let mut taken = vec![first, relu];
+    while let Some(nodes) = take_unit(graph, taken[taken.len() - 1], &mut stem) {
+        taken.extend(nodes);
+        let pool = next(graph, taken[taken.len() - 1], "MaxPool").filter(|pool| halves(pool));
+        taken.extend(pool.filter(|_| stem.pool().is_some()));
+    }
+    // Without a unit nothing would be gained.
+    let last = taken.last().filter(|_| taken.len() > 2)?;
+    change.set_input(last.outputs.first()?, i64::try_from(stem.channels()).ok()?);
+    change.gone.extend(taken.iter().flat_map(|n| n.outputs.iter().cloned()));
     Some(stem)
+}
+
+/// The node that alone reads what this one gives, when it is such an operation.
+fn next<'a>(graph: &'a Graph<'_>, node: &Node, op: &str) -> Option<&'a Node> {
+    graph.only_reader(node.outputs.first()?).filter(|n| n.op == op)
+}
+
+/// The nodes of a unit behind this one, when there is one that the stem takes.
+fn take_unit<'a>(graph: &'a Graph<'_>, before: &Node, stem: &mut Stem) -> Option<[&'a Node; 3]> {
+    let point = next(graph, before, "Conv")?;
+    let spatial = next(graph, point, "Conv")?;
+    let relu = next(graph, spatial, "Relu")?;
+    stem.push(&graph.conv(point)?, &graph.conv(spatial)?)?;
+    Some([point, spatial, relu])
+}
+
+/// Whether it takes the largest of each two by two.
+fn halves(pool: &Node) -> bool {
+    pool.is("kernel_shape", &[2, 2], false)
+        && pool.is("strides", &[2, 2], false)
+        && pool.is("pads", &[0; 4], true)
+        && pool.is("ceil_mode", &[0], true)
+        && pool.is("dilations", &[1, 1], true)
+        && pool.is("auto_pad", &[], true)
 }
