@@ -97,10 +97,20 @@ impl Ended {
 #[track_caller]
 #[must_use]
 pub fn run(args: &[&str]) -> Ended {
+    finish(&mut command(args))
+}
+
+/// Runs a [`command`] to its end.
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+#[must_use]
+pub fn finish(command: &mut Command) -> Ended {
     let dir = tempfile::tempdir().unwrap_or_else(|e| panic!("a folder for output: {e}"));
     let create = |name: &str| File::create(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     // Files, not pipes: whatever it writes, it never waits for us.
-    let mut child = command(args)
+    let mut child = command
         .stdout(create("stdout"))
         .stderr(create("stderr"))
         .spawn()
@@ -113,7 +123,7 @@ pub fn run(args: &[&str]) -> Ended {
     let (stdout, stderr) = (read("stdout"), read("stderr"));
     match code {
         Some(code) => Ended { code, stdout, stderr },
-        None => panic!("facestream {} did not end within {PATIENCE:?}: {stderr}", args.join(" ")),
+        None => panic!("{command:?} did not end within {PATIENCE:?}: {stderr}"),
     }
 }
 

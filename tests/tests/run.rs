@@ -317,3 +317,25 @@ fn exit_codes_tell_misuse_from_failure() {
     assert!(program::run(&["--help"]).succeeded().contains("serve"));
     assert!(program::run(&["--version"]).succeeded().starts_with("facestream 0."));
 }
+
+/// ONNX Runtime's builds write a device identifier and events below the home folder, to be sent off, unless they are told not
+/// to before they are loaded. (They do not either where `CI` is set.)
+#[test]
+fn nothing_is_kept_to_be_reported_to_anybody() {
+    let clip = asset_or_skip!(PAN);
+    asset_or_skip!("onnxruntime/libonnxruntime.so");
+    let home = tempfile::tempdir().unwrap();
+    let mut command = program::command(&["run", text(&clip), "--quiet"]);
+    for (name, _) in std::env::vars_os() {
+        // What build services are known by, the switch itself, and what points out of the home folder.
+        let name = name.to_str().unwrap_or_default();
+        if name == "CI" || name.starts_with("ORT_") || name.starts_with("XDG_") || name.starts_with("GITHUB_") {
+            command.env_remove(name);
+        }
+    }
+    program::finish(command.env("HOME", home.path())).succeeded();
+    let kept: Vec<_> = std::fs::read_dir(home.path().join(".cache")).into_iter().flatten().flatten().collect();
+    let of_ours = |name: &std::ffi::OsStr| name == "facestream";
+    let foreign: Vec<_> = kept.iter().map(std::fs::DirEntry::file_name).filter(|n| !of_ours(n)).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}

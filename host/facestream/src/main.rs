@@ -1,5 +1,5 @@
 //! The program: parses the command line, runs one command, turns its outcome into an exit code.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 use std::process::ExitCode;
 
@@ -7,6 +7,12 @@ use clap::Parser as _;
 use facestream::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    let (name, value) = facestream_infer::NO_TELEMETRY;
+    // SAFETY: no other thread of this process runs yet that could read the environment.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var(name, value);
+    }
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Serve(args) => facestream::serve::run(&args),

@@ -54,4 +54,4 @@ pub use geometry::{Fit, Geometry, STRIDE, input_for};
 pub use letterbox::Letterbox;
 pub use load::{gpus, load};
 pub use model::{Model, ModelInfo};
-pub use runtime::{RuntimeInfo, available};
+pub use runtime::{NO_TELEMETRY, RuntimeInfo, available};

@@ -17,6 +17,14 @@ pub(crate) const OPENVINO: &str = "OpenVINOExecutionProvider";
 /// The built-in one.
 pub(crate) const CPU: &str = "CPUExecutionProvider";
 
+/// The environment variable that keeps ONNX Runtime from reporting to its maker, and its value.
+///
+/// Since 1.29 its builds for Linux write a device identifier and events (program, processor, names and sizes of models) to a
+/// database below `~/.cache/Microsoft` and send them off; its API turns off only what comes after the first report
+/// (microsoft/onnxruntime pull requests 27379 and 29843). A program sets this before its first thread; [`available`]
+/// and the loading of models refuse to load the library without it.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
+
 struct Loaded {
     library: PathBuf,
     environment: Environment,
@@ -139,6 +147,10 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 fn load(library: &Path) -> Result<Environment, String> {
+    let (name, value) = NO_TELEMETRY;
+    if std::env::var_os(name).is_none_or(|v| v != value) {
+        return Err(format!("ONNX Runtime would report to its maker: start the process with {name}={value}"));
+    }
     let builder = ort::init_from(library).map_err(|e| e.to_string())?;
     let environment =
         builder.with_name("facestream").with_telemetry(false).build().map_err(|e| e.message().to_owned())?;
