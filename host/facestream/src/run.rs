@@ -78,22 +78,29 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     // There is nowhere to write a recording, and nobody who asks.
     config.guests.recorder.seconds = 0;
-    let (store, engine) = parts::guest_store(&config.guests, None)?;
     let guests = GuestsSpec {
         tracker: slot(SlotKind::Tracker, &args.tracker, &args.tracker_config)?,
         scorer: slot(SlotKind::Scorer, &args.scorer, &args.scorer_config)?,
         formatter: slot(SlotKind::Formatter, &args.formatter, &args.formatter_config)?,
     };
-    let guest = |kind: SlotKind| parts::slot_guest(&store, &engine, kind, guests.slot(kind));
-    let set = GuestSet {
-        tracker: guest(SlotKind::Tracker)?,
-        scorer: guest(SlotKind::Scorer)?,
-        formatter: guest(SlotKind::Formatter)?,
-    };
     let gpus = parts::gpus(&config.infer)?;
     let models = parts::models(&config.infer, &args.model, None, !gpus.is_empty())?;
     let model =
         if Path::new(&args.model).is_file() { models.add_file(Path::new(&args.model)) } else { args.model.clone() };
+    let set = std::thread::scope(|scope| {
+        if streams == 0 && gpus.is_empty() {
+            // Beside the guests; whoever asks for it next gets it, or the reason again. Not on a GPU, where it may take
+            // minutes, which a mistyped guest should not cost.
+            scope.spawn(|| models.engine(Some(&model), None));
+        }
+        let (store, engine) = parts::guest_store(&config.guests, None)?;
+        let guest = |kind: SlotKind| parts::slot_guest(&store, &engine, kind, guests.slot(kind));
+        anyhow::Ok(GuestSet {
+            tracker: guest(SlotKind::Tracker)?,
+            scorer: guest(SlotKind::Scorer)?,
+            formatter: guest(SlotKind::Formatter)?,
+        })
+    })?;
     let lines: Box<dyn Write + Send> = match args.out.as_str() {
         // What a camera sees now is to be read now; a file's lines are quicker in blocks.
         "-" if streams > 0 || std::io::stdout().is_terminal() => Box::new(LineWriter::new(std::io::stdout())),
