@@ -103,7 +103,10 @@ impl Api {
     }
 
     /// Whether a page says that all is well.
-    pub(crate) fn alive(&self, path: &str) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What it says instead, or why no answer came.
+    pub fn alive(&self, path: &str) -> Result<(), String> {
         let answer = self.send("GET", path, "", &[])?;
         if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
     }

@@ -6,19 +6,26 @@
 #![allow(clippy::unwrap_used, reason = "a test: what is missing is a failure, and helpers are not seen as tests")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use facestream_core::frame::{ColorMatrix, PixelFormat, Planes};
+use clap::Parser as _;
+use facestream::cli::{self, Cli};
+use facestream_core::frame::{ColorMatrix, LumaUse, PixelFormat, Planes};
 use facestream_core::{CameraMetrics, Detection, Frame, Picture, Rect, SystemClock};
 use facestream_decode::{Acceleration, ClipReader, DecodeConfig, FileSource, open_decoder};
 use facestream_gpu::{Buffer, Colour, DevicePicture, Gpu};
 use facestream_infer::{
     Channels, DeviceLetterbox, Fit, Geometry, InferConfig, InputSize, InputSpec, Letterbox, Provider,
 };
-use facestream_pixels::{crop_planes, measure, measured_window};
-use facestream_test_support::{asset, asset_or_skip, skip};
+use facestream_pixels::{crop_planes, full_range, luma, measure, measured_window, quality};
+use facestream_sim::SimConfig;
+use facestream_test_support::{asset, asset_or_skip, free_port, skip};
+use facestream_tests::api::Api;
+use facestream_tests::cameras::Cameras;
+use facestream_tests::wait::until;
 
 /// The GPU, or the reason why the test is skipped.
 macro_rules! gpu_or_skip {
@@ -155,7 +162,99 @@ fn crops_and_measures_equal_those_from_host_memory() {
         }
         let outside = Rect { x: w + 10.0, ..part };
         assert!(picture.crop(outside, 0).is_err());
+        assert!(picture.scaled_luma(LumaUse::Measure(outside)).is_err());
     }
+}
+
+/// Much of a large picture made small: the GPU scales it, and little is read back.
+#[test]
+fn what_the_gpu_scales_equals_what_the_processor_scales() {
+    let gpu = gpu_or_skip!();
+    let stream = gpu.stream().unwrap();
+    let (mut on_device, mut elsewhere) = (0, 0);
+    for (n, size) in SIZES.iter().enumerate() {
+        let data = noise(bytes_of(*size), 177 + n as u32);
+        let colour = Colour { full_range: n % 2 == 0, matrix: ColorMatrix::Bt601 };
+        let planes = nv12(&data, *size, colour);
+        let (w, h) = (size.0 as f32, size.1 as f32);
+        let areas = [(0.0, 0.0, w, h), (w * 0.11, h * 0.07, w * 0.77, h * 0.9), (1.0, h * 0.4, w * 0.3, h * 0.31)];
+        for (x, y, width, height) in areas {
+            let area = Rect { x, y, width, height };
+            for side in [16, 112, 320, 333, 640] {
+                let picture = DevicePicture::upload(&data, size.0, size.1, colour, &stream).unwrap();
+                let alone = picture.bytes();
+                picture.prepare(area, side);
+                let brought = picture.bytes() - alone;
+                let found = picture.crop(area, side).unwrap();
+                assert_eq!(picture.bytes() - alone, brought, "nothing more was brought for the crop itself");
+                let (found, expected) = (found.planes().unwrap(), crop_planes(planes, area, side).unwrap());
+                let expected = expected.view();
+                assert_eq!((found.width, found.height), (expected.width, expected.height));
+                assert!(
+                    found.y == expected.y && found.u == expected.u && found.v == expected.v,
+                    "{size:?} {area:?} {side}"
+                );
+                if brought == expected.y.len() + 2 * expected.u.len() {
+                    on_device += 1;
+                } else {
+                    elsewhere += 1;
+                }
+                if let Some(copy) = picture.scaled_luma(LumaUse::Copy(side)).unwrap() {
+                    let mut copied = copy.data;
+                    full_range(&mut copied, copy.full_range);
+                    let expected = luma(planes, side).unwrap();
+                    assert!((copy.width, copy.height) == (expected.width, expected.height));
+                    assert!(copied == expected.data, "{size:?} {side}");
+                    on_device += 1;
+                }
+            }
+            let picture = DevicePicture::upload(&data, size.0, size.1, colour, &stream).unwrap();
+            if let Some(scaled) = picture.scaled_luma(LumaUse::Measure(area)).unwrap() {
+                let found = quality(&scaled.data, scaled.full_range).unwrap();
+                assert_eq!(found, measure(planes, area).unwrap(), "{size:?} {area:?}");
+                on_device += 1;
+            }
+        }
+    }
+    println!("{on_device} scaled on the GPU and equal, {elsewhere} on the processor");
+    assert!(on_device > 60, "{on_device}");
+    // One small picture of a large one is bounded work, and comes out all the same.
+    let size = (2560, 1440);
+    let data = noise(bytes_of(size), 5);
+    let colour = Colour { full_range: true, matrix: ColorMatrix::Bt709 };
+    let picture = DevicePicture::upload(&data, size.0, size.1, colour, &stream).unwrap();
+    assert!(picture.scaled_luma(LumaUse::Copy(1)).unwrap().is_none());
+    let times = |what: &str, look: &dyn Fn(&DevicePicture)| {
+        let fresh = || DevicePicture::upload(&data, size.0, size.1, colour, &stream).unwrap();
+        let mut all: Vec<_> = (0..40)
+            .map(|_| {
+                let picture = fresh();
+                let begun = std::time::Instant::now();
+                look(&picture);
+                begun.elapsed()
+            })
+            .collect();
+        all.sort();
+        println!("{what}: {:?} (median of {})", all[all.len() / 2], all.len());
+    };
+    let whole = Rect { x: 0.0, y: 0.0, width: 2560.0, height: 1440.0 };
+    times("crop of 2560x1440 to 320, GPU", &|p| drop(p.crop(whole, 320).unwrap()));
+    times("crop of 2560x1440 to 320, processor", &|p| {
+        let part = p.fetch(whole).unwrap().unwrap();
+        drop(crop_planes(part.picture.planes().unwrap(), whole, 320).unwrap());
+    });
+    times("measure of 2560x1440, GPU", &|p| drop(p.scaled_luma(LumaUse::Measure(whole)).unwrap().unwrap()));
+    times("measure of 2560x1440, processor", &|p| {
+        let part = p.fetch(whole).unwrap().unwrap();
+        measure(part.picture.planes().unwrap(), whole).unwrap();
+    });
+    let face = Rect { x: 700.0, y: 300.0, width: 260.0, height: 300.0 };
+    times("measure of 260x300, GPU", &|p| drop(p.scaled_luma(LumaUse::Measure(face)).unwrap().unwrap()));
+    times("measure of 260x300, processor", &|p| {
+        let part = p.fetch(face).unwrap().unwrap();
+        let seen = Rect { x: face.x - part.origin.0 as f32, y: face.y - part.origin.1 as f32, ..face };
+        measure(part.picture.planes().unwrap(), seen).unwrap();
+    });
 }
 
 /// All of a frame's planes, from wherever it lies.
@@ -521,5 +620,80 @@ fn a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding() {
     assert!(gpus.take(None).is_none() && gpus.take(Some(0)).is_none(), "no camera is placed on it");
     assert_eq!(gpus.lost().len(), 1);
     assert!(on_device > 0 && on_host > 0 && refused == 0, "{on_device}, {on_host} and {refused}: {how}");
+    println!("everything was said");
+}
+
+/// The whole service in a process that loses its GPU: `/readyz` tells it with the remedy and cameras go on decoding, or the
+/// process ends in order, as `infer.exit_on_lost_gpu` says.
+#[test]
+fn a_service_tells_that_its_gpu_is_lost_or_ends() {
+    const CHILD: &str = "FACESTREAM_TEST_LOSE_THE_SERVICES_GPU";
+    let gpu = gpu_or_skip!();
+    let clip = asset_or_skip!("clips/truth.mp4");
+    let Some((_, model)) = centerface() else {
+        skip("a_service_tells_that_its_gpu_is_lost", "no centerface model: run `cargo xtask setup`");
+        return;
+    };
+    let Ok(ends) = std::env::var(CHILD) else {
+        for ends in ["false", "true"] {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "a_service_tells_that_its_gpu_is_lost_or_ends", "--nocapture"]).env(CHILD, ends);
+            let done = child.output().unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            print!("{said}");
+            assert!(said.contains("everything was said"), "{said}{}", String::from_utf8_lossy(&done.stderr));
+        }
+        assert!(gpu.check().is_ok(), "other processes keep it");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (config, address) = (dir.path().join("facestream.toml"), format!("127.0.0.1:{}", free_port()));
+    let toml = format!(
+        "[infer]\ndevice = \"cuda:0\"\nexit_on_lost_gpu = {ends}\ninput_size = {{ width = 640, height = 640 }}\n\
+         [defaults]\nmodel = {:?}\n",
+        model.to_str().unwrap()
+    );
+    std::fs::write(&config, toml).unwrap();
+    let args = ["facestream", "serve", "--listen", &address, "--config"].map(OsStr::new);
+    let data = dir.path().join("data");
+    let Cli { command: cli::Command::Serve(args) } =
+        Cli::parse_from(args.into_iter().chain([config.as_os_str(), "--data".as_ref(), data.as_os_str()]))
+    else {
+        panic!("the line is that of `serve`");
+    };
+    let service = std::thread::spawn(move || facestream::serve::run(&args).map_err(|e| facestream::told(&e)));
+    let api = Api::new(&address);
+    until("the service to be ready", || api.alive("/readyz"));
+    let cameras = Cameras::start(&[&clip], None, SimConfig::default());
+    api.post("/camera/start", &serde_json::json!({ "camera_id": "door", "rtsp_link": cameras.url(0) })).json(200);
+    let decoded = |camera: &serde_json::Value| camera["counters"]["decoded"].as_u64().unwrap_or(0);
+    let runs = until("frames of the GPU", || {
+        let camera = api.camera("door");
+        let analysed = camera["counters"]["analysed"].as_u64() > Some(20);
+        if analysed && camera["gpu"] == 0 { Ok(camera) } else { Err(camera.to_string()) }
+    });
+    gpu.lose_for_test().unwrap();
+    if ends == "true" {
+        let error = service.join().unwrap().unwrap_err();
+        println!("ended: {error}");
+        assert!(error.contains("cuda:0 is lost") && error.contains("infer.exit_on_lost_gpu"), "{error}");
+    } else {
+        let ready = until("readiness to tell it", || {
+            let ready = api.get("/readyz");
+            if ready.status == 503 { Ok(ready) } else { Err(ready.text()) }
+        });
+        println!("/readyz: {}", ready.text());
+        ready.problem(503, "not-ready", &["cuda:0 is lost", "restart FaceStream"]);
+        assert_eq!(api.get("/healthz").status, 200, "it lives");
+        let before = decoded(&runs);
+        let on = until("the camera to go on decoding on the processor", || {
+            let camera = api.camera("door");
+            if decoded(&camera) > before + 60 { Ok(camera) } else { Err(camera.to_string()) }
+        });
+        println!("decoder: {}", on["decoder"]);
+        let other = api.post("/camera/start", &serde_json::json!({ "camera_id": "gate", "rtsp_link": cameras.url(0) }));
+        println!("another camera: {} {}", other.status, other.text());
+        assert_eq!(other.status, 503, "no camera is placed on a GPU that is lost");
+    }
     println!("everything was said");
 }

@@ -117,6 +117,28 @@ pub struct Fetched {
     pub origin: (u32, u32),
 }
 
+/// Luma scaled where the picture lies, row by row, levels as they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaledLuma {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// One byte a pixel.
+    pub data: Vec<u8>,
+    /// Whether it covers 0..=255 rather than 16..=235.
+    pub full_range: bool,
+}
+
+/// What luma is scaled for, as `facestream-pixels` does it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LumaUse {
+    /// To measure quality of this area.
+    Measure(Rect),
+    /// A grey copy of the whole picture, longer side at most this (0: as it is).
+    Copy(u32),
+}
+
 /// Pixels of one frame, in host memory or on a device.
 pub trait Picture: Send + Sync + fmt::Debug + Any {
     /// Width in pixels.
@@ -137,6 +159,19 @@ pub trait Picture: Send + Sync + fmt::Debug + Any {
     /// # Errors
     /// As [`Picture::crop`].
     fn fetch(&self, _area: Rect) -> Result<Option<Fetched>, PictureError> {
+        Ok(None)
+    }
+    /// Brings from the device, for pictures that do not lie in host memory, what a [`Picture::crop`] with these arguments
+    /// needs, so that waiting and cutting can be told apart. An error shows again there.
+    fn prepare(&self, area: Rect, _max_side: u32) {
+        drop(self.fetch(area));
+    }
+    /// Luma scaled by the device that holds the picture, to the bytes that `facestream-pixels` comes to; `None` where the
+    /// picture lies in host memory, or it is better to bring the pixels here as they are ([`Picture::fetch`]).
+    ///
+    /// # Errors
+    /// As [`Picture::crop`].
+    fn scaled_luma(&self, _what: LumaUse) -> Result<Option<ScaledLuma>, PictureError> {
         Ok(None)
     }
     /// Bytes of memory this picture keeps alive, host or device.

@@ -1,5 +1,5 @@
 // What the GPU computes for FaceStream: pictures into model inputs, the few cells of a detector's output that count, and
-// parts of pictures packed to be read back.
+// parts of pictures packed or scaled down to be read back.
 //
 // Plain enough to be compiled for the processor too (`host/gpu/tests/kernels.rs` does, and compares): no intrinsics, no
 // shared memory, no textures. Arithmetic follows `host/infer/src/letterbox/rows.rs` operation by operation and is
@@ -142,4 +142,42 @@ extern "C" __global__ void pack(const __grid_constant__ Blocks all, unsigned cha
   const unsigned char *from = b.from + (long long)row * b.pitch;
   unsigned char *to = out + b.to + (long long)row * b.width;
   for (int x = threadIdx.x; x < b.width; x += blockDim.x) to[x] = from[x];
+}
+
+// Where the samples of one axis come from: for each that comes out a row of numbers, the first sample, how many count, and
+// their weights in 1 / 2^precision.
+struct Axis {
+  const int *table;
+  int row, precision;
+};
+
+// A plane of samples `step` bytes apart, or as many planes as that, which come apart.
+struct Scaling {
+  const unsigned char *from;
+  unsigned char *to;
+  Axis columns, rows;
+  int pitch, step, width, height;  // size of what comes out
+};
+
+__device__ __forceinline__ int rounded(int sum, int precision) {
+  int value = sum >> precision;
+  return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+// Scales as the processor does (`host/pixels/src/taps.rs`), to the same bytes: the samples of a column summed and rounded to
+// a byte first, these then. Sums of a column are made again for every sample that needs them: whoever launches this bounds how
+// many. Writes host memory, too.
+extern "C" __global__ void scale(const __grid_constant__ Scaling s) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, j = blockIdx.y * blockDim.y + threadIdx.y, channel = blockIdx.z;
+  if (i >= s.width || j >= s.height) return;
+  const int *across = s.columns.table + i * s.columns.row, *down = s.rows.table + j * s.rows.row;
+  const unsigned char *corner = s.from + (long long)down[0] * s.pitch + (long long)across[0] * s.step + channel;
+  int sum = (1 << s.columns.precision) >> 1;
+  for (int x = 0; x < across[1]; x++) {
+    int column = (1 << s.rows.precision) >> 1;
+    const unsigned char *at = corner + (long long)x * s.step;
+    for (int y = 0; y < down[1]; y++) column += (int)at[(long long)y * s.pitch] * down[2 + y];
+    sum += rounded(column, s.rows.precision) * across[2 + x];
+  }
+  s.to[((long long)channel * s.height + j) * s.width + i] = (unsigned char)rounded(sum, s.columns.precision);
 }

@@ -265,13 +265,6 @@ impl Gpu {
     /// When the driver refuses.
     pub(crate) fn read_blocks(self: &Arc<Self>, blocks: &[Block]) -> Result<Lent, GpuError> {
         let total: usize = blocks.iter().map(|b| b.width * b.rows).sum();
-        let (stream, memory) = {
-            let mut idle = self.idle();
-            let fitting = idle.memories.iter().position(|m| m.len >= total);
-            (idle.streams.pop(), fitting.map(|at| idle.memories.swap_remove(at)))
-        };
-        let stream = stream.map_or_else(|| self.urgent_stream(), Ok)?;
-        let memory = memory.map_or_else(|| Pinned::new(self, total.next_power_of_two().max(1 << 18)), Ok)?;
         let mut to = 0;
         let raw: Vec<RawBlock> = blocks
             .iter()
@@ -287,12 +280,31 @@ impl Gpu {
                 }
             })
             .collect();
-        for some in raw.chunks(MAX_BLOCKS) {
-            // SAFETY: the rectangles lie in pictures that the caller holds until this function returns, which is after the
-            // wait below; `memory` has `total` bytes, and the driver's host memory is mapped for the GPU at its own
-            // address (CUDA driver API, "Unified Addressing").
-            unsafe { stream.pack(some, memory.address()) }?;
-        }
+        self.written(total, |stream, to| {
+            raw.chunks(MAX_BLOCKS).try_for_each(|some| {
+                // SAFETY: the rectangles lie in pictures that the caller holds until this function returns, which is after
+                // what was launched has run; there is room for `total` bytes.
+                unsafe { stream.pack(some, to) }
+            })
+        })
+    }
+
+    /// Has `total` bytes of host memory written by the GPU itself: `launch` gets a stream, which is waited for, and their
+    /// address.
+    pub(crate) fn written(
+        self: &Arc<Self>,
+        total: usize,
+        launch: impl FnOnce(&Stream, u64) -> Result<(), GpuError>,
+    ) -> Result<Lent, GpuError> {
+        let (stream, memory) = {
+            let mut idle = self.idle();
+            let fitting = idle.memories.iter().position(|m| m.len >= total);
+            (idle.streams.pop(), fitting.map(|at| idle.memories.swap_remove(at)))
+        };
+        let stream = stream.map_or_else(|| self.urgent_stream(), Ok)?;
+        let memory = memory.map_or_else(|| Pinned::new(self, total.next_power_of_two().max(1 << 18)), Ok)?;
+        // The driver's host memory is mapped for the GPU at its own address (CUDA driver API, "Unified Addressing").
+        launch(&stream, memory.address())?;
         stream.synchronize()?;
         self.idle().streams.push(stream);
         Ok(Lent { memory: Some(memory), gpu: Arc::clone(self) })

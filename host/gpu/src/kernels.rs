@@ -172,11 +172,17 @@ struct RawGroup {
     row: i32,
 }
 
-/// Sizes of the kernels' arguments (an image, all images, the target, a group, blocks), for the test that compares them with
-/// kernels.cu.
+/// Sizes of the kernels' arguments (an image, all images, the target, a group, blocks, a scaling), for the test that compares
+/// them with kernels.cu.
 #[doc(hidden)]
-pub const ARGUMENT_SIZES: [usize; 5] =
-    [size_of::<Image>(), size_of::<Images>(), size_of::<Target>(), size_of::<RawGroup>(), size_of::<RawBlocks>()];
+pub const ARGUMENT_SIZES: [usize; 6] = [
+    size_of::<Image>(),
+    size_of::<Images>(),
+    size_of::<Target>(),
+    size_of::<RawGroup>(),
+    size_of::<RawBlocks>(),
+    size_of::<RawScaling>(),
+];
 
 // SAFETY: plain numbers and device addresses in the layout of kernels.cu (a test compares the sizes).
 unsafe impl DeviceRepr for Images {}
@@ -191,6 +197,7 @@ pub(crate) struct Kernels {
     letterbox: CudaFunction,
     sieve: CudaFunction,
     pack: CudaFunction,
+    scale: CudaFunction,
 }
 
 impl Kernels {
@@ -198,7 +205,7 @@ impl Kernels {
         debug_assert!(CString::new(PTX).is_ok(), "PTX is text");
         let module = context.load_module(Ptx::from_src(PTX))?;
         let of = |name: &str| module.load_function(name);
-        Ok(Self { letterbox: of("letterbox")?, sieve: of("sieve")?, pack: of("pack")? })
+        Ok(Self { letterbox: of("letterbox")?, sieve: of("sieve")?, pack: of("pack")?, scale: of("scale")? })
     }
 }
 
@@ -223,6 +230,32 @@ struct RawBlocks([RawBlock; MAX_BLOCKS]);
 // SAFETY: as above.
 unsafe impl DeviceRepr for RawBlocks {}
 
+/// Where the samples of one axis come from: a table in device memory ([`facestream_pixels::Taps`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawAxis {
+    pub(crate) table: u64,
+    pub(crate) row: i32,
+    pub(crate) precision: i32,
+}
+
+/// A plane to be scaled, or planes whose samples take turns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawScaling {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) columns: RawAxis,
+    pub(crate) rows: RawAxis,
+    pub(crate) pitch: i32,
+    pub(crate) step: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+}
+
+// SAFETY: as above.
+unsafe impl DeviceRepr for RawScaling {}
+
 impl Stream {
     /// Packs at most [`MAX_BLOCKS`] rectangles; complete once the stream was waited for.
     ///
@@ -242,6 +275,25 @@ impl Stream {
         unsafe { self.raw.launch_builder(&self.gpu.kernels.pack).arg(&all).arg(&out).launch(config) }
             .map(drop)
             .map_err(|e| self.gpu.failed("packing parts of pictures", e))
+    }
+
+    /// Scales a plane; complete once the stream was waited for.
+    ///
+    /// # Safety
+    /// The tables lie in device memory and name samples of `from` only; these, the tables and `to` (device memory, or host
+    /// memory from the driver, with room for `step` planes of that size) live until then.
+    pub(crate) unsafe fn scale(&self, plane: &RawScaling) -> Result<(), GpuError> {
+        let (width, height) = (plane.width.max(1) as u32, plane.height.max(1) as u32);
+        let config = LaunchConfig {
+            grid_dim: (width.div_ceil(32), height.div_ceil(8), plane.step.max(1) as u32),
+            block_dim: (32, 8, 1),
+            shared_mem_bytes: 0,
+        };
+        self.gpu.bind()?;
+        // SAFETY: the argument has the kernel's layout; the rest is the caller's promise.
+        unsafe { self.raw.launch_builder(&self.gpu.kernels.scale).arg(plane).launch(config) }
+            .map(drop)
+            .map_err(|e| self.gpu.failed("scaling a part of a picture", e))
     }
 
     /// Writes pictures into their slots of an input tensor, in one launch. The pictures and their taps must live until the stream was waited for.

@@ -13,6 +13,7 @@ mod error;
 mod fault;
 mod kernels;
 mod picture;
+mod scaled;
 
 pub use buffer::{Buffer, Pinned, Stream};
 pub use device::{Gpu, GpuInfo, GpuMemory, count};

@@ -11,13 +11,14 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use facestream_core::frame::{ColorMatrix, Fetched, Picture, PictureError, PixelFormat, Planes};
+use facestream_core::frame::{ColorMatrix, Fetched, LumaUse, Picture, PictureError, PixelFormat, Planes, ScaledLuma};
 use facestream_core::geometry::Rect;
-use facestream_pixels::{Window, crop_planes, crop_window};
+use facestream_pixels::{HostPicture, Scaling, Window, crop_planes, crop_window, measured_window};
 
 use crate::buffer::{Block, Lent, Stream};
 use crate::device::Gpu;
 use crate::error::GpuError;
+use crate::scaled::{self, Samples};
 
 /// Rows begin at multiples of this, as textures and wide loads like it.
 const PITCH: usize = 256;
@@ -63,11 +64,24 @@ pub struct DevicePicture {
 /// What is expected to be looked at, and what was read back.
 #[derive(Debug, Default)]
 struct Parts {
-    expected: Vec<Rect>,
+    /// Read back at the first look, all together.
+    expected: Vec<Window>,
     read: Vec<Arc<Part>>,
-    /// Bytes of `read`.
+    /// Crops that the device scaled: of which part, with which longest side.
+    scaled: Vec<(Window, u32, Arc<HostPicture>)>,
+    /// Bytes of `read` and `scaled`.
     kept: usize,
 }
+
+impl Parts {
+    /// Whether the window is here, or comes with what is expected.
+    fn cover(&self, window: &Window) -> bool {
+        self.read.iter().any(|p| p.window.contains(window)) || self.expected.iter().any(|e| e.contains(window))
+    }
+}
+
+/// Scaling on the device pays where much less comes back than lies there.
+const LESS: u32 = 4;
 
 /// How much around a found face comes with it, as a share of its sides: trackers' boxes are not quite detectors', and
 /// scorers cut with a margin (`best-shot`: 0.2).
@@ -194,7 +208,62 @@ impl DevicePicture {
 
     /// What will be looked at: the faces found in it, best first. Nothing is read before the first look.
     pub fn expect(&self, areas: impl IntoIterator<Item = Rect>) {
-        self.parts().expected = areas.into_iter().collect();
+        let window = |area: Rect| crop_window(self.width, self.height, area.with_margin(AROUND)).ok();
+        let mut bytes = 0;
+        let fits = |window: &Window| {
+            let (w, h, cw, ch) = extents(window.width, window.height);
+            bytes += w * h + cw * ch;
+            bytes <= MAX_EXPECTED_BYTES
+        };
+        self.parts().expected = areas.into_iter().filter_map(window).take_while(fits).collect();
+    }
+
+    /// A crop scaled by the device, where that is the better way.
+    fn scaled_crop(&self, window: Window, max_side: u32) -> Result<Option<Arc<HostPicture>>, PictureError> {
+        {
+            let parts = self.parts();
+            if let Some((_, _, crop)) = parts.scaled.iter().find(|(w, side, _)| (*w, *side) == (window, max_side)) {
+                return Ok(Some(Arc::clone(crop)));
+            }
+            if parts.cover(&window) {
+                return Ok(None);
+            }
+        }
+        let longest = window.width.max(window.height);
+        if max_side == 0 || u64::from(max_side) * u64::from(max_side) * u64::from(LESS) > u64::from(longest).pow(2) {
+            return Ok(None);
+        }
+        let [luma, chroma] = Scaling::of_crop(window, max_side);
+        let (width, height) = luma.size;
+        let planes = self.samples(window).into_iter().zip([luma, chroma]).collect::<Vec<_>>();
+        let Some(data) = self.scaled(&planes)? else { return Ok(None) };
+        let crop = HostPicture::new(width, height, data, self.colour.full_range, self.colour.matrix)?;
+        let crop = Arc::new(crop);
+        let mut parts = self.parts();
+        if parts.kept + crop.bytes() <= self.bytes + MAX_EXPECTED_BYTES {
+            parts.kept += crop.bytes();
+            parts.scaled.push((window, max_side, Arc::clone(&crop)));
+        }
+        Ok(Some(crop))
+    }
+
+    /// Planes scaled by the device, one after the other; `None` where that is not its work.
+    fn scaled(&self, planes: &[(Samples, Scaling)]) -> Result<Option<Vec<u8>>, PictureError> {
+        if !scaled::worthwhile(planes) {
+            return Ok(None);
+        }
+        let total = planes.iter().map(|(p, s)| p.step * s.size.0 as usize * s.size.1 as usize).sum();
+        // SAFETY: windows lie inside of the picture, and scalings made for them name samples inside of them (tested against
+        // the processor's in `facestream-pixels`); the picture lives as long as `self`.
+        let read = unsafe { self.gpu.read_scaled(planes) }.map_err(|e| PictureError::Device(e.to_string()))?;
+        Ok(Some(read.bytes()[..total].to_vec()))
+    }
+
+    /// Luma and chroma from the corner of a window, which is on even pixels where chroma is meant.
+    fn samples(&self, window: Window) -> [Samples; 2] {
+        let [luma, chroma] = self.blocks(window.x, window.y, window.width, window.height);
+        let of = |block: Block, step| Samples { address: block.address, pitch: block.pitch, step };
+        [of(luma, 1), of(chroma, 2)]
     }
 
     fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
@@ -207,17 +276,7 @@ impl DevicePicture {
         if let Some(part) = parts.read.iter().find(|part| part.window.contains(&window)) {
             return Ok(Arc::clone(part));
         }
-        let mut windows = Vec::new();
-        let mut bytes = 0;
-        for area in std::mem::take(&mut parts.expected) {
-            let Ok(wanted) = crop_window(self.width, self.height, area.with_margin(AROUND)) else { continue };
-            let (w, h, cw, ch) = extents(wanted.width, wanted.height);
-            bytes += w * h + cw * ch;
-            if bytes > MAX_EXPECTED_BYTES {
-                break;
-            }
-            windows.push(wanted);
-        }
+        let mut windows = std::mem::take(&mut parts.expected);
         if !windows.iter().any(|w| w.contains(&window)) {
             windows.push(window);
         }
@@ -301,6 +360,9 @@ impl Picture for DevicePicture {
 
     fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
         let window = crop_window(self.width, self.height, area)?;
+        if let Some(crop) = self.scaled_crop(window, max_side)? {
+            return Ok(crop);
+        }
         let part = self.part(window)?;
         let moved = window.seen_from((part.window.x, part.window.y));
         Ok(Arc::new(crop_planes(part.view(), moved, max_side)?))
@@ -310,6 +372,35 @@ impl Picture for DevicePicture {
         let part = self.part(crop_window(self.width, self.height, area)?)?;
         let origin = (part.window.x, part.window.y);
         Ok(Some(Fetched { picture: part, origin }))
+    }
+
+    fn prepare(&self, area: Rect, max_side: u32) {
+        let window = crop_window(self.width, self.height, area);
+        if !matches!(window.and_then(|w| self.scaled_crop(w, max_side)), Ok(Some(_))) {
+            drop(self.fetch(area));
+        }
+    }
+
+    fn scaled_luma(&self, what: LumaUse) -> Result<Option<ScaledLuma>, PictureError> {
+        let (window, scaling) = match what {
+            LumaUse::Measure(area) => {
+                let window = measured_window(self.width, self.height, area)?;
+                (window, Scaling::of_measure(window))
+            }
+            LumaUse::Copy(max_side) => {
+                let window = Window { x: 0, y: 0, width: self.width, height: self.height };
+                (window, Scaling::of_luma(self.width, self.height, max_side))
+            }
+        };
+        let (width, height) = scaling.size;
+        let pixels = |width, height| u64::from(width) * u64::from(height);
+        let large = pixels(window.width, window.height) >= pixels(width, height) * u64::from(LESS);
+        if !large || self.parts().cover(&window) {
+            return Ok(None);
+        }
+        let [luma, _] = self.samples(window);
+        let data = self.scaled(&[(luma, scaling)])?;
+        Ok(data.map(|data| ScaledLuma { width, height, data, full_range: self.colour.full_range }))
     }
 
     fn bytes(&self) -> usize {

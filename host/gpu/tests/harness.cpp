@@ -156,8 +156,37 @@ static int pack_case() {
   return 0;
 }
 
+// A picture of one level stays it, whatever the weights; two levels side by side meet half-way; columns that are not scaled are
+// copied; channels come apart. That the numbers are the processor's is `host/pixels/src/taps.rs`' test.
+static int scale_case() {
+  const int pitch = 80, w = 40, h = 30;
+  std::vector<unsigned char> picture(pitch * h), out(2 * 20 * 10, 7);
+  for (int y = 0; y < h; y++)
+    for (int x = 0; x < w; x++) picture[y * pitch + 2 * x] = x < 20 ? 10 : 250, picture[y * pitch + 2 * x + 1] = 3 * y;
+  std::vector<int> columns, rows;
+  for (int i = 0; i < 20; i++) columns.insert(columns.end(), {2 * i, 2, 8, 8, 0});
+  for (int j = 0; j < 10; j++) rows.insert(rows.end(), {3 * j, 3, -1, 6, -1, 0});
+  Scaling s = {picture.data(), out.data(), {columns.data(), 5, 4}, {rows.data(), 6, 2}, pitch, 2, 20, 10};
+  grid({1, 2, 2}, {32, 8, 1}, [&] { scale(s); });
+  for (int j = 0; j < 10; j++)
+    for (int i = 0; i < 20; i++) {
+      int level = i < 10 ? 10 : 250, ramp = 3 * (3 * j + 1);
+      if (out[j * 20 + i] != level || out[200 + j * 20 + i] != ramp) {
+        std::printf("scale: %d and %d at %d, %d\n", out[j * 20 + i], out[200 + j * 20 + i], i, j);
+        return 1;
+      }
+    }
+  // Not beyond a byte, and rounded: 255 * 10 / 8 and 10 * -2 / 8.
+  std::vector<int> more = {0, 1, 10, 19, 1, -2, 39, 1, 4}, same = {0, 1, 1};
+  Scaling t = {picture.data(), out.data(), {more.data(), 3, 3}, {same.data(), 3, 0}, pitch, 2, 3, 1};
+  picture[0] = 255;
+  grid({1, 1, 1}, {32, 8, 1}, [&] { scale(t); });
+  if (out[0] != 255 || out[1] != 0 || out[2] != 125) { std::printf("scale: %d %d %d\n", out[0], out[1], out[2]); return 1; }
+  return 0;
+}
+
 int main() {
-  std::printf("sizes %zu %zu %zu %zu %zu\n", sizeof(Image), sizeof(Images), sizeof(Target), sizeof(Group), sizeof(Blocks));
+  std::printf("sizes %zu %zu %zu %zu %zu %zu\n", sizeof(Image), sizeof(Images), sizeof(Target), sizeof(Group), sizeof(Blocks), sizeof(Scaling));
   int bad = 0;
   bad += letterbox_case(1920, 1080, 640, 640, 640, 360, 0, 140, false, 1 / 255.0f, 114);
   bad += letterbox_case(1280, 720, 640, 384, 640, 360, 0, 0, true, 1, 0);
@@ -169,5 +198,6 @@ int main() {
   bad += sieve_case(2, false);
   bad += sieve_case(0, true);
   bad += pack_case();
+  bad += scale_case();
   return bad;
 }

@@ -19,7 +19,7 @@ fn the_embedded_ptx_was_made_of_this_source() {
     let first = ptx.lines().next().unwrap();
     assert!(first.ends_with(&digest), "run host/gpu/kernels/build.py: {first}");
     let entry = |name: &str| ptx.find(&format!(".entry {name}(")).unwrap_or_else(|| panic!("{name} is missing"));
-    let (letterbox, others) = (entry("letterbox"), [entry("sieve"), entry("pack"), ptx.len()]);
+    let (letterbox, others) = (entry("letterbox"), [entry("sieve"), entry("pack"), entry("scale"), ptx.len()]);
     let end = others.into_iter().filter(|at| *at > letterbox).min().unwrap();
     // A contracted letterbox would not equal the processor's.
     assert!(!ptx[letterbox..end].contains("fma.rn.f32"), "compiled without --fmad=false");

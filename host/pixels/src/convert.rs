@@ -33,13 +33,18 @@ pub fn luma(planes: Planes<'_>, max_side: u32) -> Result<Image, PictureError> {
     let (width, height) = scale::fit(part.width, part.height, max_side);
     let mut data = vec![0; width as usize * height as usize];
     scale::plane(Source::whole(planes.y, planes.y_stride, part), &mut data, (width, height), Quality::Sharp)?;
-    if !planes.full_range {
+    full_range(&mut data, planes.full_range);
+    Ok(Image { width, height, data })
+}
+
+/// Luma expanded to 0..=255, unless it is `already`.
+pub fn full_range(luma: &mut [u8], already: bool) {
+    if !already {
         let table = full_luma(false);
-        for y in &mut data {
+        for y in luma {
             *y = table[usize::from(*y)];
         }
     }
-    Ok(Image { width, height, data })
 }
 
 /// Luma as it is stored, whatever its range, scaled down so that the longer side is at most `max_side`, without ringing:

@@ -73,6 +73,15 @@ fn resample(planes: &Planes<'_>, source: Window, (width, height): (u32, u32)) ->
     HostPicture::new(width, height, data, planes.full_range, planes.matrix)
 }
 
+/// The chroma samples of a luma window whose corner is on whole ones, and how many of them it covers: half a one less where
+/// its size is odd.
+pub(crate) fn chroma_window(luma: Window, (sx, sy): (u32, u32)) -> (Window, (f64, f64)) {
+    let (x, y) = (luma.x / sx, luma.y / sy);
+    let window =
+        Window { x, y, width: (luma.x + luma.width).div_ceil(sx) - x, height: (luma.y + luma.height).div_ceil(sy) - y };
+    (window, (f64::from(luma.width) / f64::from(sx), f64::from(luma.height) / f64::from(sy)))
+}
+
 /// Scales both chroma planes of a luma window (its corner on even samples) to `size`; `out` takes U, then V.
 pub(crate) fn chroma_planes(
     planes: &Planes<'_>,
@@ -86,14 +95,7 @@ pub(crate) fn chroma_planes(
         PixelFormat::I422 => (2, 1),
         PixelFormat::I444 => (1, 1),
     };
-    let (x, y) = (source.x / sx, source.y / sy);
-    let window = Window {
-        x,
-        y,
-        width: (source.x + source.width).div_ceil(sx) - x,
-        height: (source.y + source.height).div_ceil(sy) - y,
-    };
-    let span = (f64::from(source.width) / f64::from(sx), f64::from(source.height) / f64::from(sy));
+    let (window, span) = chroma_window(source, (sx, sy));
     let of = |data, stride| Source { data, stride, window, span };
     let (u, v) = out.split_at_mut(out.len() / 2);
     if planes.format == PixelFormat::Nv12 {

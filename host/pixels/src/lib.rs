@@ -11,10 +11,12 @@ mod jpeg;
 mod measure;
 mod picture;
 mod scale;
+mod taps;
 
-pub use convert::{Image, luma, rgb, working_luma};
+pub use convert::{Image, full_range, luma, rgb, working_luma};
 pub use crop::{crop_planes, crop_window, measured_window};
 pub use jpeg::{JpegError, jpeg};
-pub use measure::measure;
+pub use measure::{measure, quality};
 pub use picture::HostPicture;
 pub use scale::Window;
+pub use taps::{Scaling, Taps};

@@ -6,7 +6,6 @@ use facestream_core::frame::{PictureError, Planes};
 use facestream_core::geometry::Rect;
 use facestream_core::track::Quality;
 
-use crate::color::full_luma;
 use crate::crop::window;
 use crate::scale::{self, Source};
 
@@ -14,7 +13,7 @@ use crate::scale::{self, Source};
 /// the one with twice the pixels has half the gradient. Scaled to one size they compare, and a face too small to fill
 /// it is stretched and so measured as the blur it is. 112 is the input of common face recognisers (ArcFace), so the
 /// measure sees the detail that they will; a fixed square also costs the same for every face.
-const SIDE: usize = 112;
+pub(crate) const SIDE: usize = 112;
 
 /// Sharpness and brightness of the part of a picture under `area`.
 ///
@@ -30,15 +29,20 @@ pub fn measure(planes: Planes<'_>, area: Rect) -> Result<Quality, PictureError> 
     let mut luma = [0; SIDE * SIDE];
     let size = (SIDE as u32, SIDE as u32);
     scale::plane(Source::whole(planes.y, planes.y_stride, part), &mut luma, size, scale::Quality::Plain)?;
-    if !planes.full_range {
-        let table = full_luma(false);
-        for y in &mut luma {
-            *y = table[usize::from(*y)];
-        }
-    }
+    Ok(of_scaled(luma, planes.full_range))
+}
+
+/// The same of luma that was scaled elsewhere ([`crate::Scaling::of_measure`]); `None` when it is not of that size.
+#[must_use]
+pub fn quality(scaled: &[u8], full_range: bool) -> Option<Quality> {
+    Some(of_scaled(scaled.try_into().ok()?, full_range))
+}
+
+fn of_scaled(mut luma: [u8; SIDE * SIDE], full_range: bool) -> Quality {
+    crate::convert::full_range(&mut luma, full_range);
     let sum: u32 = luma.iter().map(|&y| u32::from(y)).sum();
     let brightness = sum as f32 / (SIDE * SIDE) as f32 / 255.0 * 100.0;
-    Ok(Quality { sharpness: mean_gradient(&luma).min(255.0), brightness })
+    Quality { sharpness: mean_gradient(&luma).min(255.0), brightness }
 }
 
 /// The operator is separable: sums and differences of columns first, then of their neighbours, in 16 bits (a level is at

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use facestream_core::frame::Fetched;
+use facestream_core::frame::{Fetched, LumaUse};
 use facestream_core::{Picture, PictureError, Quality, Rect};
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -40,7 +40,10 @@ impl wit::HostFrame for HostState {
                 let picture = &self.table.get(&frame)?.picture;
                 match widened(area, margin) {
                     Some(area) => {
-                        read_back(picture, area, &mut self.deadline);
+                        if picture.planes().is_none() {
+                            // Waiting for a device is not the guest's time, what is done with the pixels is.
+                            self.deadline.excusing(|| picture.prepare(area, max_side));
+                        }
                         picture.crop(area, max_side).map_err(|e| pixel_error(&e))
                     }
                     None => Err(PixelError::OutOfFrame),
@@ -183,14 +186,6 @@ fn whole(picture: &Arc<dyn Picture>) -> Rect {
     Rect { x: 0.0, y: 0.0, width: picture.width() as f32, height: picture.height() as f32 }
 }
 
-/// Brings a part of a picture from its device, which keeps it for what follows. Waiting for that is not the guest's time,
-/// what is done with the pixels is. An error shows again where they are used.
-fn read_back(picture: &Arc<dyn Picture>, area: Rect, deadline: &mut Deadline) {
-    if picture.planes().is_none() {
-        deadline.excusing(|| drop(picture.fetch(area)));
-    }
-}
-
 fn measure(
     picture: &Arc<dyn Picture>,
     area: Rect,
@@ -198,8 +193,13 @@ fn measure(
 ) -> std::result::Result<Quality, PixelError> {
     match picture.planes() {
         Some(planes) => facestream_pixels::measure(planes, area).map_err(|e| pixel_error(&e)),
-        // On a device: the part that counts is brought here as it is, and measured in its own place.
+        // On a device: the part that counts is scaled there, or brought here as it is and measured in its own place.
         None => {
+            let scaled = deadline.excusing(|| picture.scaled_luma(LumaUse::Measure(area)));
+            if let Some(scaled) = scaled.map_err(|e| pixel_error(&e))? {
+                let quality = facestream_pixels::quality(&scaled.data, scaled.full_range);
+                return quality.ok_or_else(|| PixelError::Failed("the device scaled to another size".to_owned()));
+            }
             let fetched = deadline.excusing(|| picture.fetch(area)).map_err(|e| pixel_error(&e))?;
             let Some(Fetched { picture: part, origin }) = fetched else {
                 return Err(PixelError::Failed("the picture cannot be read from its device".to_owned()));
@@ -219,6 +219,13 @@ fn luma(
     max_side: u32,
     deadline: &mut Deadline,
 ) -> std::result::Result<GrayImage, PixelError> {
+    if picture.planes().is_none() {
+        let scaled = deadline.excusing(|| picture.scaled_luma(LumaUse::Copy(max_side)));
+        if let Some(mut scaled) = scaled.map_err(|e| pixel_error(&e))? {
+            facestream_pixels::full_range(&mut scaled.data, scaled.full_range);
+            return Ok(GrayImage { width: scaled.width, height: scaled.height, data: scaled.data });
+        }
+    }
     with_planes(picture, deadline, |planes| {
         let image = facestream_pixels::luma(planes, max_side).map_err(|e| pixel_error(&e))?;
         Ok(GrayImage { width: image.width, height: image.height, data: image.data })
@@ -234,7 +241,7 @@ fn with_planes<T>(
     if let Some(planes) = picture.planes() {
         return f(planes);
     }
-    read_back(picture, whole(picture), deadline);
+    deadline.excusing(|| picture.prepare(whole(picture), 0));
     let copy = picture.crop(whole(picture), 0).map_err(|e| pixel_error(&e))?;
     match copy.planes() {
         Some(planes) => f(planes),
