@@ -16,13 +16,14 @@ fn build_dir() -> PathBuf {
     dir.unwrap_or_else(|| panic!("{} lies in no build folder", test.display())).to_owned()
 }
 
-/// The program, which cargo does not build for tests of another package.
+/// The program, which cargo does not build for tests of another package; `FACESTREAM_PROGRAM` where tests run without their
+/// build folder.
 ///
 /// # Panics
 /// When it was not built.
 #[must_use]
 pub fn path() -> PathBuf {
-    let program = build_dir().join("facestream");
+    let program = std::env::var_os("FACESTREAM_PROGRAM").map_or_else(|| build_dir().join("facestream"), PathBuf::from);
     assert!(program.is_file(), "{} is missing: cargo build --release --workspace --bin facestream", program.display());
     program
 }

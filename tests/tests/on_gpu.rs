@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test: what is missing is a failure, and helpers are not seen as tests")]
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -20,12 +19,15 @@ use facestream_gpu::{Buffer, Colour, DevicePicture, Gpu};
 use facestream_infer::{
     Channels, DeviceLetterbox, Fit, Geometry, InferConfig, InputSize, InputSpec, Letterbox, Provider,
 };
-use facestream_pixels::{crop_planes, full_range, luma, measure, measured_window, quality};
+use facestream_pixels::{crop_planes, full_range, jpeg, luma, measure, measured_window, quality};
 use facestream_sim::SimConfig;
 use facestream_test_support::{asset, asset_or_skip, free_port, skip};
 use facestream_tests::api::Api;
 use facestream_tests::cameras::Cameras;
+use facestream_tests::host::Host;
+use facestream_tests::program;
 use facestream_tests::wait::until;
+use serde_json::{Value, json};
 
 /// The GPU, or the reason why the test is skipped.
 macro_rules! gpu_or_skip {
@@ -248,6 +250,10 @@ fn what_the_gpu_scales_equals_what_the_processor_scales() {
         let part = p.fetch(whole).unwrap().unwrap();
         measure(part.picture.planes().unwrap(), whole).unwrap();
     });
+    let crop = picture.crop(Rect { x: 700.0, y: 300.0, width: 160.0, height: 200.0 }, 0).unwrap();
+    times("JPEG of 160x200 at quality 90, processor", &|_| {
+        jpeg(crop.planes().unwrap(), 90).unwrap();
+    });
     let face = Rect { x: 700.0, y: 300.0, width: 260.0, height: 300.0 };
     times("measure of 260x300, GPU", &|p| drop(p.scaled_luma(LumaUse::Measure(face)).unwrap().unwrap()));
     times("measure of 260x300, processor", &|p| {
@@ -437,8 +443,7 @@ fn tracks(model: &Path, clip: &Path, device: &str, dir: &Path) -> BTreeMap<(u64,
     let (mot, toml) = (dir.join(format!("{device}.txt")), dir.join(format!("{device}.toml")));
     let config = format!("[infer]\ndevice = \"{device}\"\ninput_size = {{ width = 640, height = 640 }}\n");
     std::fs::write(&toml, config).unwrap();
-    let program = std::env::var_os("FACESTREAM_PROGRAM").map_or_else(facestream_tests::program::path, PathBuf::from);
-    let out = Command::new(program)
+    let out = Command::new(program::path())
         .arg("run")
         .args([clip, Path::new("--model"), model, Path::new("--mot"), &mot, Path::new("--config"), &toml])
         .args(["--quiet", "--out", "/dev/null"])
@@ -628,6 +633,7 @@ fn a_lost_gpu_is_named_with_the_remedy_and_its_cameras_go_on_decoding() {
 #[test]
 fn a_service_tells_that_its_gpu_is_lost_or_ends() {
     const CHILD: &str = "FACESTREAM_TEST_LOSE_THE_SERVICES_GPU";
+    const URL: &str = "FACESTREAM_TEST_CAMERA";
     let gpu = gpu_or_skip!();
     let clip = asset_or_skip!("clips/truth.mp4");
     let Some((_, model)) = centerface() else {
@@ -635,10 +641,23 @@ fn a_service_tells_that_its_gpu_is_lost_or_ends() {
         return;
     };
     let Ok(ends) = std::env::var(CHILD) else {
+        let cameras = Cameras::start(&[&clip], None, SimConfig::default());
         for ends in ["false", "true"] {
+            let dir = tempfile::tempdir().unwrap();
+            let toml = format!(
+                "[infer]\ndevice = \"cuda:0\"\nexit_on_lost_gpu = {ends}\ninput_size = {{ width = 640, height = 640 }}\n\
+                 [defaults]\nmodel = {:?}\n",
+                model.to_str().unwrap()
+            );
+            // The program first, which compiles guests and builds engines, as a test's process cannot.
+            let host = Host::start(dir.path(), &toml);
+            host.start_camera("door", &cameras.url(0), &json!({}));
+            host.camera_runs("door");
+            host.stop();
             let mut child = Command::new(std::env::current_exe().unwrap());
             child.args(["--exact", "a_service_tells_that_its_gpu_is_lost_or_ends", "--nocapture"]).env(CHILD, ends);
-            let done = child.output().unwrap();
+            child.env("FACESTREAM_GUESTS_CACHE_DIR", program::cache_dir()).env(URL, cameras.url(0));
+            let done = child.current_dir(dir.path()).output().unwrap();
             let said = String::from_utf8_lossy(&done.stdout);
             print!("{said}");
             assert!(said.contains("everything was said"), "{said}{}", String::from_utf8_lossy(&done.stderr));
@@ -646,27 +665,15 @@ fn a_service_tells_that_its_gpu_is_lost_or_ends() {
         assert!(gpu.check().is_ok(), "other processes keep it");
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let (config, address) = (dir.path().join("facestream.toml"), format!("127.0.0.1:{}", free_port()));
-    let toml = format!(
-        "[infer]\ndevice = \"cuda:0\"\nexit_on_lost_gpu = {ends}\ninput_size = {{ width = 640, height = 640 }}\n\
-         [defaults]\nmodel = {:?}\n",
-        model.to_str().unwrap()
-    );
-    std::fs::write(&config, toml).unwrap();
-    let args = ["facestream", "serve", "--listen", &address, "--config"].map(OsStr::new);
-    let data = dir.path().join("data");
-    let Cli { command: cli::Command::Serve(args) } =
-        Cli::parse_from(args.into_iter().chain([config.as_os_str(), "--data".as_ref(), data.as_os_str()]))
-    else {
+    let address = format!("127.0.0.1:{}", free_port());
+    let line = ["facestream", "serve", "--config", "facestream.toml", "--data", "data", "--listen", &address];
+    let Cli { command: cli::Command::Serve(args) } = Cli::parse_from(line) else {
         panic!("the line is that of `serve`");
     };
     let service = std::thread::spawn(move || facestream::serve::run(&args).map_err(|e| facestream::told(&e)));
     let api = Api::new(&address);
     until("the service to be ready", || api.alive("/readyz"));
-    let cameras = Cameras::start(&[&clip], None, SimConfig::default());
-    api.post("/camera/start", &serde_json::json!({ "camera_id": "door", "rtsp_link": cameras.url(0) })).json(200);
-    let decoded = |camera: &serde_json::Value| camera["counters"]["decoded"].as_u64().unwrap_or(0);
+    let decoded = |camera: &Value| camera["counters"]["decoded"].as_u64().unwrap_or(0);
     let runs = until("frames of the GPU", || {
         let camera = api.camera("door");
         let analysed = camera["counters"]["analysed"].as_u64() > Some(20);
@@ -691,7 +698,8 @@ fn a_service_tells_that_its_gpu_is_lost_or_ends() {
             if decoded(&camera) > before + 60 { Ok(camera) } else { Err(camera.to_string()) }
         });
         println!("decoder: {}", on["decoder"]);
-        let other = api.post("/camera/start", &serde_json::json!({ "camera_id": "gate", "rtsp_link": cameras.url(0) }));
+        let url = std::env::var(URL).unwrap();
+        let other = api.post("/camera/start", &json!({ "camera_id": "gate", "rtsp_link": url }));
         println!("another camera: {} {}", other.status, other.text());
         assert_eq!(other.status, 503, "no camera is placed on a GPU that is lost");
     }

@@ -39,6 +39,18 @@ fn benches(c: &mut Criterion) {
         let whole = Rect { x: 0.0, y: 0.0, width: 1280.0, height: 720.0 };
         b.iter(|| jpeg(crop_planes(black_box(planes), whole, 960).expect("inside").view(), 80));
     });
+    // The pictures of `tests/bench/nvjpeg.py`, in full range as there.
+    for (width, height) in [(112, 112), (160, 200), (320, 400)] {
+        let plane = |w: u32, h: u32| {
+            (0..h).flat_map(move |y| (0..w).map(move |x| (128 + (x * 5 + y * 3) % 48 + (x * y) % 7) as u8))
+        };
+        let chroma = || plane(width / 2, height / 2);
+        let data = plane(width, height).chain(chroma()).chain(chroma()).collect();
+        let picture = HostPicture::new(width, height, data, true, ColorMatrix::Bt601).expect("the size fits");
+        c.bench_function(&format!("jpeg {width}x{height} q90, as nvJPEG"), |b| {
+            b.iter(|| jpeg(black_box(picture.view()), 90))
+        });
+    }
     let crop = crop_planes(planes, wide, 0).expect("inside");
     c.bench_function("rgb 154x192", |b| b.iter(|| rgb(black_box(crop.view()), 0)));
 }
