@@ -12,6 +12,7 @@ mod device;
 mod error;
 mod fault;
 mod kernels;
+mod part;
 mod picture;
 mod scaled;
 

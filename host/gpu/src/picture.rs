@@ -1,8 +1,8 @@
 //! Pictures in device memory.
 //!
-//! Owns NV12 frames that outlive the decoder's surface, and reading parts of them back. Pixels read back are the
-//! decoder's own bytes, and `facestream-pixels` scales and measures them as it does any other picture's: a crop from a GPU
-//! equals the same crop from host memory bit for bit.
+//! Owns NV12 frames that outlive the decoder's surface, and reading parts of them back: as the decoder's own bytes, which
+//! `facestream-pixels` scales and measures as it does any other picture's, or scaled down where they lie. Either way a crop
+//! from a GPU equals the same crop from host memory bit for bit.
 //!
 //! A scorer looks at every face of a frame, one after the other, and a wait for the GPU costs more than the bytes: the
 //! first look at a frame brings all faces that were found in it ([`DevicePicture::expect`]), the others find theirs there.
@@ -11,13 +11,14 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use facestream_core::frame::{ColorMatrix, Fetched, LumaUse, Picture, PictureError, PixelFormat, Planes, ScaledLuma};
+use facestream_core::frame::{ColorMatrix, Fetched, LumaUse, Picture, PictureError, Planes, ScaledLuma};
 use facestream_core::geometry::Rect;
 use facestream_pixels::{HostPicture, Scaling, Window, crop_planes, crop_window, measured_window};
 
-use crate::buffer::{Block, Lent, Stream};
+use crate::buffer::{Block, Stream};
 use crate::device::Gpu;
 use crate::error::GpuError;
+use crate::part::{Part, Parts, extents};
 use crate::scaled::{self, Samples};
 
 /// Rows begin at multiples of this, as textures and wide loads like it.
@@ -61,25 +62,6 @@ pub struct DevicePicture {
     parts: Mutex<Parts>,
 }
 
-/// What is expected to be looked at, and what was read back.
-#[derive(Debug, Default)]
-struct Parts {
-    /// Read back at the first look, all together.
-    expected: Vec<Window>,
-    read: Vec<Arc<Part>>,
-    /// Crops that the device scaled: of which part, with which longest side.
-    scaled: Vec<(Window, u32, Arc<HostPicture>)>,
-    /// Bytes of `read` and `scaled`.
-    kept: usize,
-}
-
-impl Parts {
-    /// Whether the window is here, or comes with what is expected.
-    fn cover(&self, window: &Window) -> bool {
-        self.read.iter().any(|p| p.window.contains(window)) || self.expected.iter().any(|e| e.contains(window))
-    }
-}
-
 /// Scaling on the device pays where much less comes back than lies there.
 const LESS: u32 = 4;
 
@@ -89,66 +71,6 @@ const AROUND: f32 = 0.25;
 
 /// Bytes of a frame that are read back unasked; what was expected beyond them is fetched when it is looked at.
 const MAX_EXPECTED_BYTES: usize = 1 << 20;
-
-/// A part of a picture in host memory: NV12, packed.
-struct Part {
-    window: Window,
-    colour: Colour,
-    memory: Arc<Lent>,
-    at: usize,
-}
-
-impl fmt::Debug for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Part({:?})", self.window)
-    }
-}
-
-impl Part {
-    fn view(&self) -> Planes<'_> {
-        let (w, h, cw, ch) = extents(self.window.width, self.window.height);
-        let bytes = &self.memory.bytes()[self.at..];
-        Planes {
-            format: PixelFormat::Nv12,
-            width: self.window.width,
-            height: self.window.height,
-            y: &bytes[..w * h],
-            y_stride: w,
-            u: &bytes[w * h..][..cw * ch],
-            u_stride: cw,
-            v: &[],
-            v_stride: 0,
-            full_range: self.colour.full_range,
-            matrix: self.colour.matrix,
-        }
-    }
-}
-
-impl Picture for Part {
-    fn width(&self) -> u32 {
-        self.window.width
-    }
-
-    fn height(&self) -> u32 {
-        self.window.height
-    }
-
-    fn planes(&self) -> Option<Planes<'_>> {
-        Some(self.view())
-    }
-
-    fn crop(&self, area: Rect, max_side: u32) -> Result<Arc<dyn Picture>, PictureError> {
-        Ok(Arc::new(crop_planes(self.view(), area, max_side)?))
-    }
-
-    fn bytes(&self) -> usize {
-        self.window.width as usize * self.window.height as usize * 3 / 2
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
 
 impl fmt::Debug for DevicePicture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,12 +259,6 @@ impl DevicePicture {
             Block { address: at(self.height as usize + y / 2), pitch: self.pitch, width: cw, rows: ch },
         ]
     }
-}
-
-/// Bytes of a luma row, luma rows, bytes of a chroma row, chroma rows.
-fn extents(width: u32, height: u32) -> (usize, usize, usize, usize) {
-    let (w, h) = (width as usize, height as usize);
-    (w, h, w.div_ceil(2) * 2, h.div_ceil(2))
 }
 
 impl Picture for DevicePicture {
