@@ -339,3 +339,38 @@ fn nothing_is_kept_to_be_reported_to_anybody() {
     let foreign: Vec<_> = kept.iter().map(std::fs::DirEntry::file_name).filter(|n| !of_ours(n)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
 }
+
+#[test]
+fn what_is_there_is_not_overwritten_by_mistake() {
+    let clip = asset_or_skip!(PAN);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (video, kept) = (at("video.mp4"), at("kept.txt"));
+    std::fs::copy(&clip, &video).unwrap();
+    std::fs::write(&kept, "kept").unwrap();
+    std::os::unix::fs::symlink(&video, at("link.mp4")).unwrap();
+    for (option, output) in [("--out", &video), ("--mot", &video), ("--out", &at("link.mp4"))] {
+        program::run(&["run", &video, "--quiet", option, output]).failed_with(&[option, "is an input"]);
+    }
+    program::run(&["run", &at("missing.mp4"), "--quiet", "--out", &kept]).failed_with(&["missing.mp4", "no such file"]);
+    program::run(&["run", &video, "--quiet", "--mot", &kept, "--out", &kept]).failed_with(&["the same file"]);
+    assert_eq!(std::fs::read(&video).unwrap(), std::fs::read(&clip).unwrap(), "the video is whole");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
+}
+
+/// `facestream doctor | head -1`, and a disk that is full.
+#[test]
+fn commands_end_without_a_panic_when_their_output_is_not_taken() {
+    let told = |output: std::process::Stdio| {
+        let mut command = program::command(&["guest", "test", "--list"]);
+        let done = command.stdout(output).stderr(std::process::Stdio::piped()).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(told(writer.into()), (Some(0), String::new()), "nobody reads on");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, error) = told(full.into());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.starts_with("error: cannot write the output") && !error.contains("panicked"), "{error}");
+}

@@ -157,9 +157,63 @@ impl Drop for Pending {
     }
 }
 
-/// Middleware: writes down every request that changes guests, whatever became of it. Inside of `identify`.
-pub(crate) async fn record(State(control): State<Arc<dyn Control>>, mut request: Request, next: Next) -> Response {
+/// Lines a minute for requests of nobody: enough to see that somebody knocks, too few to push out what others did.
+const STRANGERS_A_MINUTE: u32 = 6;
+
+/// What the middleware knows between requests.
+#[derive(Clone)]
+pub(crate) struct Auditor {
+    control: Arc<dyn Control>,
+    strangers: Arc<Mutex<Strangers>>,
+}
+
+impl Auditor {
+    pub(crate) fn new(control: Arc<dyn Control>) -> Self {
+        Self { control, strangers: Arc::default() }
+    }
+
+    /// Whether a request without an identity is written down, and of how many before it only the number is.
+    fn admit_stranger(&self) -> Option<u64> {
+        let now = self.control.now_unix_ms();
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).admit(now)
+    }
+}
+
+/// Requests of nobody within a minute.
+#[derive(Debug, Default)]
+struct Strangers {
+    since_ms: u64,
+    written: u32,
+    left_out: u64,
+}
+
+impl Strangers {
+    fn admit(&mut self, now_ms: u64) -> Option<u64> {
+        // A clock that went back begins a minute, too.
+        if now_ms.abs_diff(self.since_ms) >= 60_000 {
+            (self.since_ms, self.written) = (now_ms, 0);
+        }
+        if self.written == STRANGERS_A_MINUTE {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// Middleware: writes down every request that changes guests, whatever became of it; of those without an identity, which are
+/// refused, a few a minute and the number of the others. Inside of `identify`.
+pub(crate) async fn record(State(auditor): State<Auditor>, mut request: Request, next: Next) -> Response {
     let Some(entry) = begun(&request) else { return next.run(request).await };
+    let control = Arc::clone(&auditor.control);
+    let mut unwritten = 0;
+    if request.extensions().get::<Identity>().is_none() {
+        match auditor.admit_stranger() {
+            Some(before) => unwritten = before,
+            None => return next.run(request).await,
+        }
+    }
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
     let mut pending = Pending { control: Arc::clone(&control), entry: Some(entry), note };
@@ -170,7 +224,11 @@ pub(crate) async fn record(State(control): State<Arc<dyn Control>>, mut request:
         None if response.status().is_success() => "done",
         None => "refused",
     };
-    let detail = problem.map(|p| bounded(p.detail()));
+    let mut detail = problem.map(|p| bounded(p.detail()));
+    if unwritten > 0 {
+        let told = detail.unwrap_or_default();
+        detail = Some(format!("{told} (and {unwritten} more requests without a token before it)"));
+    }
     if let Some(entry) = pending.finished(result, detail) {
         write(control.as_ref(), entry).await;
     }
@@ -234,4 +292,19 @@ fn is_about_guests(route: &str) -> bool {
 
 fn bounded(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_nobody_cannot_push_out_what_others_did() {
+        let mut strangers = Strangers::default();
+        let first: Vec<_> = (0..1000).filter_map(|n| strangers.admit(1_000_000 + n)).collect();
+        assert_eq!(first, [0; 6]);
+        assert_eq!(strangers.admit(1_060_000), Some(994), "the next minute tells of them");
+        assert_eq!(strangers.admit(1_060_001), Some(0));
+        assert_eq!(strangers.admit(900_000), Some(0), "a clock set back");
+    }
 }

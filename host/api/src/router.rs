@@ -81,7 +81,7 @@ pub fn router(
         upload_bytes: config.max_upload_bytes,
     };
     let observer = app.observer.clone();
-    let auditor = Arc::clone(&app.control);
+    let auditor = audit::Auditor::new(Arc::clone(&app.control));
     let (api, document) = api(limits).split_for_parts();
     let document = openapi::finish(document);
 

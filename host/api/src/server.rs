@@ -1,6 +1,6 @@
 //! The listening socket and the connections on it.
 //!
-//! Owns bind, accept, the bound on connections, the time limit for headers, and the graceful stop. Must not know routes.
+//! Owns bind, accept, the bound on connections, the time limits for headers and for answers that are not taken, and the graceful stop. Must not know routes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -145,6 +146,10 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
+    // An answer that the client does not take: hyper knows no limit for it, and the connection counts among the most there may be.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(header_timeout));
+    let stream = Box::pin(stream);
     let app = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));

@@ -7,12 +7,18 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+/// Bytes of an address: RTSP servers take less, and every list of cameras holds all of them.
+const MAX_URL_BYTES: usize = 4096;
+
 /// Why an address was refused. Never carries the address itself: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceUrlError {
     /// Not a URL.
     #[error("not a URL ({0}); expected rtsp://[user:password@]host[:port]/path")]
     Malformed(url::ParseError),
+    /// Longer than any camera's.
+    #[error("the URL has {0} bytes; at most {MAX_URL_BYTES} are taken")]
+    TooLong(usize),
     /// No host in it.
     #[error("the URL names no host; expected rtsp://[user:password@]host[:port]/path")]
     NoHost,
@@ -31,8 +37,11 @@ impl SourceUrl {
     /// Parses an address and takes its credentials out.
     ///
     /// # Errors
-    /// When it is no URL or names no host.
+    /// When it is no URL, too long, or names no host.
     pub fn parse(text: &str) -> Result<Self, SourceUrlError> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(SourceUrlError::TooLong(text.len()));
+        }
         let mut url = Url::parse(text.trim()).map_err(SourceUrlError::Malformed)?;
         if url.host_str().is_none_or(str::is_empty) {
             return Err(SourceUrlError::NoHost);
@@ -170,6 +179,13 @@ mod tests {
     fn a_password_in_the_path_does_not_print_either() {
         let url = SourceUrl::parse("rtsp://10.0.0.9/user=admin_password=hidden_channel=1").unwrap();
         assert_eq!(format!("{url} {url:?}"), "rtsp://10.0.0.9/*** SourceUrl(rtsp://10.0.0.9/***)");
+    }
+
+    #[test]
+    fn an_address_is_bounded() {
+        let of = |n: usize| SourceUrl::parse(&format!("rtsp://a/{}", "x".repeat(n)));
+        assert!(of(4000).is_ok());
+        assert_eq!(of(5000).unwrap_err(), SourceUrlError::TooLong(5009));
     }
 
     #[test]

@@ -85,7 +85,13 @@ impl Control for Host {
             // A task of its own: a client that hangs up must not leave a camera half stopped.
             let stopping = id.clone();
             let stopped = tokio::spawn(async move { supervisor.stop(&stopping).await });
-            match stopped.await.map_err(ControlError::internal)?.map_err(ControlError::internal)? {
+            let unforgotten = |error| {
+                ControlError::Unavailable(format!(
+                    "the camera does not run any more, but could not be forgotten ({error}): it comes back with the next \
+                     start of the host; stop it again when that is mended"
+                ))
+            };
+            match stopped.await.map_err(ControlError::internal)?.map_err(unforgotten)? {
                 true => Ok(()),
                 false => Err(ControlError::UnknownCamera(id)),
             }

@@ -1,6 +1,7 @@
 //! Log lines: where they go and how they look. Also the signals that end a command.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -13,7 +14,12 @@ pub(crate) fn start(json: bool, level: &str) {
         filter = filter.add_directive(directive);
     }
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| OrLost(io::stderr()))
+        // It would tell of a line that cannot be written by `eprintln!`, which panics then.
+        .log_internal_errors(false)
+        .with_ansi(colours);
     let set = if json { builder.json().try_init() } else { builder.try_init() };
     if set.is_err() {
         // A test process starts it more than once; the first one stays.
@@ -21,10 +27,43 @@ pub(crate) fn start(json: bool, level: &str) {
     }
 }
 
-/// SIGINT and SIGTERM, caught from the moment this is made: before, either ends the process on the spot.
+/// Log lines that standard error did not take since the last that it took.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Takes lines for another writer and loses those that it does not take: a full disk or a log collector that is gone must
+/// not end what the lines speak of. The next line that is taken is preceded by how many were lost.
+struct OrLost<W>(W);
+
+impl<W: Write> Write for OrLost<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        let told =
+            if lost > 0 { writeln!(self.0, "{lost} log lines could not be written and are lost") } else { Ok(()) };
+        if told.and_then(|()| self.0.write_all(line)).is_err() {
+            LOST.fetch_add(lost + 1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP, caught from the moment this is made: before, either ends the process on the spot.
 pub(crate) struct Interrupts {
     term: Signal,
     int: Signal,
+    /// A terminal that is closed ends its commands in order, too; `nohup` has it ignored, and so it stays.
+    hup: Option<Signal>,
+}
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).map(str::trim);
+    let mask = mask.and_then(|m| u64::from_str_radix(m, 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw_value() - 1) & 1 == 1
 }
 
 impl Interrupts {
@@ -33,14 +72,54 @@ impl Interrupts {
     /// # Errors
     /// When the system refuses to tell of signals.
     pub(crate) fn catch() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let hup = SignalKind::hangup();
+        let hup = if is_ignored(hup) { None } else { Some(signal(hup)?) };
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup })
     }
 
     /// Waits for the next one, or returns at once when one has come since.
     pub(crate) async fn next(&mut self) {
+        let hup = async {
+            match &mut self.hup {
+                Some(hup) => hup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hup => tracing::info!("SIGHUP: stopping"),
             _ = self.term.recv() => tracing::info!("SIGTERM: stopping"),
             _ = self.int.recv() => tracing::info!("SIGINT: stopping"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing until it has room again.
+    struct Full(bool, Vec<u8>);
+
+    impl Write for &mut Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 { Err(io::ErrorKind::StorageFull.into()) } else { self.1.write(bytes) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_lost_and_counted() {
+        let mut disk = Full(true, Vec::new());
+        for _ in 0..3 {
+            assert_eq!(OrLost(&mut disk).write(b"a line\n").unwrap(), 7);
+        }
+        disk.0 = false;
+        OrLost(&mut disk).write_all(b"the next\n").unwrap();
+        OrLost(&mut disk).write_all(b"and one more\n").unwrap();
+        let text = String::from_utf8(disk.1).unwrap();
+        assert_eq!(text, "3 log lines could not be written and are lost\nthe next\nand one more\n");
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Files go one after the other at full speed and lose nothing; streams run together until they are interrupted.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal as _, LineWriter, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,6 +102,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             formatter: guest(SlotKind::Formatter)?,
         })
     })?;
+    outputs_are_safe(args, streams == 0)?;
     let lines: Box<dyn Write + Send> = match args.out.as_str() {
         // What a camera sees now is to be read now; a file's lines are quicker in blocks.
         "-" if streams > 0 || std::io::stdout().is_terminal() => Box::new(LineWriter::new(std::io::stdout())),
@@ -128,6 +130,36 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         (Ok(()), flushed) => flushed.context("cannot write the output").map(|()| ExitCode::SUCCESS),
         (Err(error), _) => Err(error),
     }
+}
+
+/// Opening an output empties it: not before it is clear that it is none of the inputs, nor the other output, and that
+/// there is something to read.
+fn outputs_are_safe(args: &RunArgs, files: bool) -> anyhow::Result<()> {
+    let place = |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+    let mut outputs: Vec<(&str, PathBuf)> = Vec::new();
+    if args.out != "-" {
+        outputs.push(("--out", PathBuf::from(&args.out)));
+    }
+    outputs.extend(args.mot.iter().map(|path| ("--mot", path.clone())));
+    for input in args.inputs.iter().map(Path::new).filter(|_| files) {
+        match fs::metadata(input) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("{}: no such file", input.display()),
+            // Not to open what is no file: a pipe's writer would be told that its reader is gone.
+            Ok(m) if m.is_file() => {
+                drop(File::open(input).with_context(|| format!("cannot read {}", input.display()))?)
+            }
+            _ => {}
+        }
+        for (option, path) in &outputs {
+            let same = path == input || place(path).is_some_and(|at| place(input) == Some(at));
+            ensure!(!same, "{option} {} is an input, which it would overwrite", path.display());
+        }
+    }
+    if let [(_, out), (_, mot)] = outputs.as_slice() {
+        let same = out == mot || place(out).is_some_and(|at| place(mot) == Some(at));
+        ensure!(!same, "--out and --mot are the same file, {}", out.display());
+    }
+    Ok(())
 }
 
 fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {

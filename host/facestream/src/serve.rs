@@ -135,8 +135,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let host = Arc::new(host);
 
     let stop = CancellationToken::new();
+    let listen = server.local_addr();
     let api = tokio::spawn(server.run(host, stop.clone()));
-    tracing::info!(listen = %config.server.listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
+    tracing::info!(listen = %listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
     let mut end = std::pin::pin!(end(async move { interrupts.next().await }, lost));

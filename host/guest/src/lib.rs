@@ -58,5 +58,5 @@ pub use slots::{
     CameraGuests, Considered, DryRunInput, DryRunReport, ExplainError, Explanation, GuestFactory, GuestSet, GuestView,
     MessageRef, Outcome, PreparedGuest, Shadow, ShadowReport, SlotGuest, SlotState, TrackPoint, Written,
 };
-pub use store::{GuestStore, StoredGuest};
+pub use store::{GuestStore, StoredGuest, is_name as is_guest_name};
 pub use tracker::TrackerGuest;

@@ -391,8 +391,9 @@ fn version_taken(there: &StoredGuest) -> StoreError {
     }
 }
 
-/// Names and versions become file names, metric labels and parts of URLs.
-fn is_name(text: &str) -> bool {
+/// Whether a guest may be called so, or have this version: both become file names, metric labels and parts of URLs.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))

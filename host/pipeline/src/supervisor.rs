@@ -321,7 +321,8 @@ impl Supervisor {
     /// Makes a camera unwanted, drains and removes it. False when there is none.
     ///
     /// # Errors
-    /// When the store could not forget it; then it still runs.
+    /// When the store could not forget it (a full disk): it does not run any more, but comes back with the next start of the
+    /// host, unless another stop has made it forgotten.
     pub async fn stop(self: &Arc<Self>, id: &CameraId) -> Result<bool, WantedError> {
         let was = self.camera(id).is_some();
         let _changing = self.changes.begin_later(id).await;
@@ -332,16 +333,18 @@ impl Supervisor {
             // What its guests do while they are drained is of no account any more.
             running.map_or_else(remove, |camera| camera.book().close_with(remove))
         });
-        let removed = unpanicked(removing.await)?;
+        let removed = unpanicked(removing.await);
         let Some(camera) = camera else {
+            let removed = removed?;
             // It may be wanted without running, because it could not be started after a restart. Or another call has
             // stopped it meanwhile, which is what was asked for.
             return Ok(self.absent.forget(id) || removed || was);
         };
+        // Also when it is still wanted: a camera that fills the disk must be stoppable for that very reason.
         camera.stop(self.parts.shared.drain).await;
         self.write().remove(id);
         self.rollouts.gone(id);
-        Ok(true)
+        removed.map(|_| true)
     }
 
     /// One camera.

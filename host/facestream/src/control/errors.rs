@@ -41,7 +41,10 @@ pub(super) fn start_error(error: StartError) -> ControlError {
         }
         error @ StartError::Full(_) => ControlError::NoCapacity(error.to_string()),
         error @ StartError::Model(_) => ControlError::Unavailable(error.to_string()),
-        error @ (StartError::Wanted(_) | StartError::Spawn(_)) => ControlError::internal(error),
+        StartError::Wanted(error) => {
+            ControlError::Unavailable(format!("the camera could not be written down: {}", chain(&error)))
+        }
+        error @ StartError::Spawn(_) => ControlError::internal(error),
     }
 }
 
@@ -99,7 +102,10 @@ pub(super) fn swap_error(error: SwapFailure) -> ControlError {
         error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Later(reason) => ControlError::Unavailable(reason),
         SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),
-        SwapFailure::Wanted(error) => ControlError::internal(error),
+        SwapFailure::Wanted(error) => ControlError::Unavailable(format!(
+            "the change is made, but could not be written down ({}): a restart of the host may undo it; ask again when that is mended",
+            chain(&error)
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use facestream_guest_host::{Digest, GuestConfig, SecretKey, inspect};
+use facestream_guest_host::{Digest, GuestConfig, SecretKey, inspect, is_guest_name};
 
 /// `facestream guest sign`.
 #[derive(Debug, Args)]
@@ -31,6 +31,12 @@ pub struct SignArgs {
 /// # Errors
 /// When a file cannot be read or written, or this host would refuse the component.
 pub fn run(args: &SignArgs) -> anyhow::Result<ExitCode> {
+    for (option, text) in [("--name", &args.name), ("--version", &args.version)] {
+        anyhow::ensure!(
+            is_guest_name(text),
+            "{option} {text}: no host takes it; 1 to 64 characters of a-z 0-9 . _ -, with a letter or digit first"
+        );
+    }
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     inspect(&bytes, GuestConfig::default().max_component_bytes)
         .with_context(|| format!("no host takes {}", args.file.display()))?;
