@@ -298,24 +298,19 @@ impl Picture for DevicePicture {
     }
 
     fn scaled_luma(&self, what: LumaUse) -> Result<Option<ScaledLuma>, PictureError> {
-        let (window, scaling) = match what {
-            LumaUse::Measure(area) => {
-                let window = measured_window(self.width, self.height, area)?;
-                (window, Scaling::of_measure(window))
-            }
-            LumaUse::Copy(max_side) => {
-                let window = Window { x: 0, y: 0, width: self.width, height: self.height };
-                (window, Scaling::of_luma(self.width, self.height, max_side))
-            }
+        let window = match what {
+            LumaUse::Measure(area) => measured_window(self.width, self.height, area)?,
+            LumaUse::Copy(_) => Window { x: 0, y: 0, width: self.width, height: self.height },
         };
-        let (width, height) = scaling.size;
+        // Most looks end here: at a face that is read back with the others.
+        let (width, height) = Scaling::size_of_luma(window, what);
         let pixels = |width, height| u64::from(width) * u64::from(height);
         let large = pixels(window.width, window.height) >= pixels(width, height) * u64::from(LESS);
         if !large || self.parts().cover(&window) {
             return Ok(None);
         }
         let [luma, _] = self.samples(window);
-        let data = self.scaled(&[(luma, scaling)])?;
+        let data = self.scaled(&[(luma, Scaling::of_luma(window, what))])?;
         Ok(data.map(|data| ScaledLuma { width, height, data, full_range: self.colour.full_range }))
     }
 

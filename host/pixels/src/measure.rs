@@ -32,7 +32,7 @@ pub fn measure(planes: Planes<'_>, area: Rect) -> Result<Quality, PictureError> 
     Ok(of_scaled(luma, planes.full_range))
 }
 
-/// The same of luma that was scaled elsewhere ([`crate::Scaling::of_measure`]); `None` when it is not of that size.
+/// The same of luma that was scaled elsewhere ([`crate::Scaling::of_luma`]); `None` when it is not of that size.
 #[must_use]
 pub fn quality(scaled: &[u8], full_range: bool) -> Option<Quality> {
     Some(of_scaled(scaled.try_into().ok()?, full_range))

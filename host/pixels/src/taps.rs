@@ -3,6 +3,8 @@
 //! Owns the arithmetic of `fast_image_resize` (after Pillow-SIMD's): weights of a filter in 16 bits, columns summed first
 //! and rounded to bytes, rows of these then. Must not scale anything: the crate does on the processor, a kernel on a GPU.
 
+use facestream_core::frame::LumaUse;
+
 use crate::crop::chroma_window;
 use crate::measure::SIDE;
 use crate::scale::{Quality, Window, fit};
@@ -49,16 +51,24 @@ impl Scaling {
         [Self::whole(part, size, Quality::Sharp), Self::new(window, span, chroma, Quality::Sharp)]
     }
 
-    /// Of luma, as [`crate::measure`] looks at this part ([`crate::measured_window`]).
+    /// Of luma, as [`crate::measure`] looks at this part ([`crate::measured_window`]), or as [`crate::luma`] makes a copy of
+    /// a whole picture.
     #[must_use]
-    pub fn of_measure(part: Window) -> Self {
-        Self::whole(part, (SIDE as u32, SIDE as u32), Quality::Plain)
+    pub fn of_luma(part: Window, what: LumaUse) -> Self {
+        let quality = match what {
+            LumaUse::Measure(_) => Quality::Plain,
+            LumaUse::Copy(_) => Quality::Sharp,
+        };
+        Self::whole(part, Self::size_of_luma(part, what), quality)
     }
 
-    /// Of luma, as [`crate::luma`] makes a copy of a whole picture.
+    /// Width and height of [`Scaling::of_luma`], which costs nothing to know.
     #[must_use]
-    pub fn of_luma(width: u32, height: u32, max_side: u32) -> Self {
-        Self::whole(Window { x: 0, y: 0, width, height }, fit(width, height, max_side), Quality::Sharp)
+    pub fn size_of_luma(part: Window, what: LumaUse) -> (u32, u32) {
+        match what {
+            LumaUse::Measure(_) => (SIDE as u32, SIDE as u32),
+            LumaUse::Copy(max_side) => fit(part.width, part.height, max_side),
+        }
     }
 }
 
