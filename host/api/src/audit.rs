@@ -206,17 +206,10 @@ impl Strangers {
 /// refused, a few a minute and the number of the others. Inside of `identify`.
 pub(crate) async fn record(State(auditor): State<Auditor>, mut request: Request, next: Next) -> Response {
     let Some(entry) = begun(&request) else { return next.run(request).await };
-    let control = Arc::clone(&auditor.control);
-    let mut unwritten = 0;
-    if request.extensions().get::<Identity>().is_none() {
-        match auditor.admit_stranger() {
-            Some(before) => unwritten = before,
-            None => return next.run(request).await,
-        }
-    }
+    let stranger = request.extensions().get::<Identity>().is_none();
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
-    let mut pending = Pending { control: Arc::clone(&control), entry: Some(entry), note };
+    let mut pending = Pending { control: Arc::clone(&auditor.control), entry: Some(entry), note };
     let response = next.run(request).await;
     let problem = response.extensions().get::<Problem>();
     let result = match problem {
@@ -224,14 +217,19 @@ pub(crate) async fn record(State(auditor): State<Auditor>, mut request: Request,
         None if response.status().is_success() => "done",
         None => "refused",
     };
-    let mut detail = problem.map(|p| bounded(p.detail()));
-    if unwritten > 0 {
-        let told = detail.unwrap_or_default();
-        detail = Some(format!("{told} (and {unwritten} more requests without a token before it)"));
+    let detail = problem.map(|p| bounded(p.detail()));
+    let Some(mut entry) = pending.finished(result, detail) else { return response };
+    if stranger && result != "done" {
+        match auditor.admit_stranger() {
+            None => return response,
+            Some(0) => {}
+            Some(more) => {
+                let told = entry.detail.unwrap_or_default();
+                entry.detail = Some(format!("{told} (and {more} more requests without a token before it)"));
+            }
+        }
     }
-    if let Some(entry) = pending.finished(result, detail) {
-        write(control.as_ref(), entry).await;
-    }
+    write(auditor.control.as_ref(), entry).await;
     response
 }
 
