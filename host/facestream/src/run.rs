@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal as _, LineWriter, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,11 +136,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// there is something to read.
 fn outputs_are_safe(args: &RunArgs, files: bool) -> anyhow::Result<()> {
     let place = |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
-    let mut outputs: Vec<(&str, PathBuf)> = Vec::new();
-    if args.out != "-" {
-        outputs.push(("--out", PathBuf::from(&args.out)));
-    }
-    outputs.extend(args.mot.iter().map(|path| ("--mot", path.clone())));
+    let same = |a: &Path, b: &Path| a == b || place(a).is_some_and(|at| place(b) == Some(at));
+    let out = (args.out != "-").then(|| Path::new(&args.out));
+    let mot = args.mot.as_deref();
     for input in args.inputs.iter().map(Path::new).filter(|_| files) {
         match fs::metadata(input) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("{}: no such file", input.display()),
@@ -150,14 +148,13 @@ fn outputs_are_safe(args: &RunArgs, files: bool) -> anyhow::Result<()> {
             }
             _ => {}
         }
-        for (option, path) in &outputs {
-            let same = path == input || place(path).is_some_and(|at| place(input) == Some(at));
-            ensure!(!same, "{option} {} is an input, which it would overwrite", path.display());
+        for (option, path) in [("--out", out), ("--mot", mot)] {
+            let Some(path) = path else { continue };
+            ensure!(!same(path, input), "{option} {} is an input, which it would overwrite", path.display());
         }
     }
-    if let [(_, out), (_, mot)] = outputs.as_slice() {
-        let same = out == mot || place(out).is_some_and(|at| place(mot) == Some(at));
-        ensure!(!same, "--out and --mot are the same file, {}", out.display());
+    if let (Some(out), Some(mot)) = (out, mot) {
+        ensure!(!same(out, mot), "--out and --mot are the same file, {}", out.display());
     }
     Ok(())
 }
@@ -169,7 +166,7 @@ fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
     Ok(SlotSpec::new(guest, config))
 }
 
-/// Becomes true at SIGINT or SIGTERM, which do not end the process any more.
+/// Becomes true at SIGINT, SIGTERM or SIGHUP, which do not end the process any more.
 fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&interrupted);
