@@ -1,6 +1,7 @@
 //! The listening socket and the connections on it.
 //!
-//! Owns bind, accept, the bound on connections, the time limits for headers and for answers that are not taken, and the graceful stop. Must not know routes.
+//! Owns bind, accept, the bound on connections, the time limits for headers and for answers that are not taken, and the
+//! graceful stop. Must not know routes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -146,7 +147,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
-    // An answer that the client does not take: hyper knows no limit for it, and the connection counts among the most there may be.
+    // Hyper knows no limit for an answer that the client does not take, and the connection keeps others out.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(header_timeout));
     let stream = Box::pin(stream);

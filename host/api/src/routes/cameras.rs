@@ -71,6 +71,9 @@ pub(super) fn note_start(note: &Note, spec: &CameraSpec) {
 }
 
 /// Stop a camera
+///
+/// Where it cannot be forgotten (a full disk) it is stopped all the same, and a 503 says that it comes back with the next start
+/// of the host.
 #[utoipa::path(delete, path = "/api/v1/cameras/{id}", tag = "cameras", operation_id = "delete_camera",
     params(("id" = String, Path, description = "Name of the camera")), responses(
     (status = 204, description = "The camera is no longer wanted."),

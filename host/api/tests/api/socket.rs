@@ -162,3 +162,19 @@ async fn connections_beyond_the_bound_wait_their_turn() {
     running.stop.cancel();
     running.stopped().await;
 }
+
+/// One that asks and never reads would keep its place for ever; the next one gets it.
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_cut() {
+    let running = serve(ServerConfig { max_connections: 1, header_timeout_ms: 300, ..config() }).await;
+    let mut deaf = running.connect().await;
+    // More than sockets hold between the two: answers of 1.5 MB each.
+    let ask = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    write(&mut deaf, &ask.repeat(16)).await;
+    let mut next = running.connect().await;
+    write(&mut next, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(read_until(&mut next, "200 OK").await.contains("200 OK"));
+    running.stop.cancel();
+    running.stopped().await;
+    drop(deaf);
+}
