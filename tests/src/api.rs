@@ -70,6 +70,12 @@ impl Api {
         Self { base: format!("http://{address}"), agent: config.into() }
     }
 
+    /// Address and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// Where it is, `http://ADDRESS:PORT`.
     #[must_use]
     pub fn base(&self) -> &str {

@@ -149,12 +149,30 @@ impl Host {
     /// # Panics
     /// When it does not end with exit code 0.
     #[track_caller]
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.terminate();
+        self.ends_with(0);
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    #[track_caller]
+    pub fn terminate(&self) {
         // The shell's own `kill`: there is always one, and no unsafe code is needed here.
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status();
         assert!(sent.is_ok_and(|s| s.success()), "SIGTERM can be sent to a child of ours");
-        let code = program::ended(&mut self.child, PATIENCE);
-        assert_eq!(code, Some(Some(0)), "a clean end:\n{}", self.log());
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end, or with another exit code.
+    #[track_caller]
+    pub fn ends_with(mut self, code: i32) {
+        let ended = program::ended(&mut self.child, PATIENCE);
+        assert_eq!(ended, Some(Some(code)), "how it ended:\n{}", self.log());
     }
 }
 

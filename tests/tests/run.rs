@@ -354,8 +354,12 @@ fn what_is_there_is_not_overwritten_by_mistake() {
     }
     program::run(&["run", &at("missing.mp4"), "--quiet", "--out", &kept]).failed_with(&["missing.mp4", "no such file"]);
     program::run(&["run", &video, "--quiet", "--mot", &kept, "--out", &kept]).failed_with(&["the same file"]);
+    std::fs::write(at("text.mp4"), "no video").unwrap();
+    program::run(&["run", &at("text.mp4"), "--quiet", "--out", &kept]).failed_with(&["text.mp4"]);
     assert_eq!(std::fs::read(&video).unwrap(), std::fs::read(&clip).unwrap(), "the video is whole");
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
+    program::run(&["run", &video, "--quiet", "--out", &kept]).succeeded();
+    assert!(std::fs::read_to_string(&kept).unwrap().starts_with('{'), "what was there is replaced by lines");
 }
 
 /// `facestream doctor | head -1`, and a disk that is full.

@@ -427,6 +427,28 @@ fn a_start_can_be_interrupted_and_asked_for_its_cameras() {
 }
 
 #[test]
+fn told_twice_to_stop_it_ends_at_once() {
+    use std::io::Write as _;
+    let home = tempfile::tempdir().unwrap();
+    let hour = 3_600_000;
+    let host = Host::start(home.path(), &format!("[server]\ngrace_ms = {hour}\nrequest_timeout_ms = {hour}\n"));
+    // A request whose body does not come keeps the host from ending, for an hour.
+    let mut client = std::net::TcpStream::connect(host.api.address()).unwrap();
+    let head = format!(
+        "POST /camera/start HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{",
+        host.api.address()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    let says = |what: &'static str| until(what, || if host.log().contains(what) { Ok(()) } else { Err(host.log()) });
+    host.terminate();
+    says("SIGTERM: stopping");
+    host.terminate();
+    says("ending at once");
+    host.ends_with(130);
+    drop(client);
+}
+
+#[test]
 fn a_camera_that_cannot_be_started_again_is_shown_and_tried_again_until_it_is_stopped() {
     let model = asset_or_skip!("models/yunet.onnx");
     let home = tempfile::tempdir().unwrap();

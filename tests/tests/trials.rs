@@ -74,7 +74,7 @@ fn guests_are_recorded_replayed_tried_and_explained_while_a_camera_runs() {
     assert_eq!((&report["old_digest"], digest()), (&before, before.clone()));
     assert_eq!(host.api.get(&format!("{TRACKER}/history")).json(200)["changes"], json!([]));
 
-    // A candidate that traps is given up; the camera's own guest has nothing to do with it.
+    // A candidate holds its guest; one that traps is given up; the camera's own guest has nothing to do with it.
     let shadow = format!("{TRACKER}/shadow");
     host.api.get(&shadow).problem(404, "no-candidate", &["tracker"]);
     host.api.upload("traps", "1.0.0", &components::tracker("(unreachable)")).json(201);
@@ -84,6 +84,7 @@ fn guests_are_recorded_replayed_tried_and_explained_while_a_camera_runs() {
         let trapped = report["reason"].as_str().is_some_and(|r| r.contains("unreachable"));
         (report["state"] == "given-up" && trapped).then_some(()).ok_or_else(|| report.to_string())
     });
+    host.api.delete("/api/v1/guests/traps@1.0.0").problem(409, "guest-conflict", &["candidate beside the tracker", "a"]);
     assert_eq!(host.api.delete(&shadow).json(200)["state"], "given-up");
     let slot = host.api.get(TRACKER).json(200);
     assert_eq!((&slot["failures"], &slot["state"], &slot["digest"]), (&json!(0), &json!("running"), &before), "{slot}");

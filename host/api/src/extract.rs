@@ -54,12 +54,18 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     // First whether it is JSON at all, to its end: of half a body no field can be said to be missing.
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
+    // serde takes a list for a structure too, field by field: an accident waiting for the next field.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid(vec![FieldProblem::new("", "a JSON object is expected")]));
+    }
     let mut de = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut de).map_err(|error| {
         let pointer = pointer(error.path());
         let inner = error.into_inner();
         match inner.classify() {
-            Category::Data => Problem::invalid(vec![FieldProblem::new(pointer, without_values(&inner.to_string()))]),
+            Category::Data => {
+                Problem::invalid(vec![FieldProblem::new(pointer, plain(&without_values(&inner.to_string())))])
+            }
             Category::Syntax | Category::Eof | Category::Io => malformed(&inner),
         }
     })
@@ -92,6 +98,22 @@ fn without_values(message: &str) -> String {
         }
     }
     message.to_owned()
+}
+
+/// serde names what it expected as Rust does; clients know JSON.
+fn plain(message: &str) -> String {
+    let Some((said, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let (expected, place) = expected.split_once(" at line ").unwrap_or((expected, ""));
+    let json = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number within its range",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        text if text == "a map" || text.starts_with("struct ") => "an object",
+        text => text,
+    };
+    let place = if place.is_empty() { String::new() } else { format!(" at line {place}") };
+    format!("{said}, expected {json}{place}")
 }
 
 /// Parameters in the path.
@@ -152,6 +174,7 @@ mod tests {
         check("{\"name\": ", Kind::Malformed, None);
         check("{\"name\": \"a\"} trailing", Kind::Malformed, None);
         check("[]", Kind::Invalid, Some(""));
+        check("[\"a\", []]", Kind::Invalid, Some(""));
         check("{}", Kind::Invalid, Some(""));
         check("{\"name\": 5}", Kind::Invalid, Some("/name"));
         check("{\"name\": \"a\", \"nmae\": 1}", Kind::Invalid, Some("/nmae"));
@@ -160,5 +183,12 @@ mod tests {
             Kind::Invalid,
             Some("/inner/0/x~1y~0"),
         );
+        let said = |body: &str| parse::<Sample>(body.as_bytes()).unwrap_err().detail().to_owned();
+        assert_eq!(said(" [\"a\"]"), "a JSON object is expected");
+        let number = said("{\"name\": \"a\", \"inner\": [{\"n\": 300}]}");
+        let expected = "/inner/0/n: invalid value: integer `300`, expected a whole number within its range at line 1";
+        assert!(number.starts_with(expected), "{number}");
+        let list = said("{\"name\": \"a\", \"inner\": 3}");
+        assert!(list.contains("invalid type: integer `3`, expected a list"), "{list}");
     }
 }

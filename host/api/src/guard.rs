@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -69,6 +69,10 @@ pub(crate) async fn check_origin(State(hosts): State<Hosts>, request: Request, n
                 format!("`{}` is not a name of this host; add it to server.allow_hosts if it is one", authority.host()),
             )
             .into_response();
+        }
+        Ok(None) if request.version() == Version::HTTP_11 => {
+            return Problem::new(Kind::Malformed, "a request of HTTP/1.1 needs one Host header (RFC 9112, 3.2)")
+                .into_response();
         }
         Ok(authority) => authority,
         Err(()) => return Problem::new(Kind::WrongHost, "the Host header cannot be read").into_response(),

@@ -168,11 +168,16 @@ impl Snapshot {
             rows.row(&[("camera", camera.camera_id.as_str())], camera.analysed_fps)?;
         }
         for &counter in Counter::ALL {
-            let name = format!("facestream_camera_{}", counter.as_str().replace('-', "_"));
+            let name = counter.as_str().replace('-', "_");
+            // In the base unit, as the names of all other times are.
+            let (name, unit) = match name.strip_suffix("_microseconds") {
+                Some(what) => (format!("facestream_camera_{what}_seconds"), 1e6),
+                None => (format!("facestream_camera_{name}"), 1.0),
+            };
             let mut rows = family(encoder, &name, counter_help(counter), MetricKind::Counter)?;
             for camera in &self.cameras {
                 let n = camera.counters.get(counter.as_str()).copied().unwrap_or(0);
-                rows.row(&[("camera", camera.camera_id.as_str())], float(n))?;
+                rows.row(&[("camera", camera.camera_id.as_str())], float(n) / unit)?;
             }
         }
         let mut rows =
@@ -342,7 +347,7 @@ fn counter_help(counter: Counter) -> &'static str {
         Counter::MotionNoConsensus => "Frames without an estimate of motion: corners do not agree.",
         Counter::MotionUncertain => "Frames without an estimate of motion: agreeing corners too close together.",
         Counter::MotionImplausible => "Frames without an estimate of motion: beyond what a camera does.",
-        Counter::MotionMicroseconds => "Microseconds spent on estimating the camera's motion.",
+        Counter::MotionMicroseconds => "Time spent on estimating the camera's motion.",
         #[allow(unreachable_patterns, reason = "the list grows in another crate")]
         _ => "A counter of the camera.",
     }

@@ -195,6 +195,11 @@ impl Control for Host {
             if let Some((camera, slot)) = supervisor.user_of(&digest) {
                 return Err(ControlError::GuestConflict(format!("`{reference}` is the {slot} of camera {camera}")));
             }
+            if let Some((camera, slot)) = supervisor.candidate_of(&digest) {
+                return Err(ControlError::GuestConflict(format!(
+                    "`{reference}` is a candidate beside the {slot} of camera {camera}; promote or drop it first"
+                )));
+            }
             if let Some(rollout) = supervisor.rollout_of(&digest) {
                 return Err(ControlError::GuestConflict(format!(
                     "rollout {rollout} needs `{reference}`, until it has ended"

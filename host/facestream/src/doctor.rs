@@ -247,12 +247,17 @@ fn port(config: &Config) -> Verdict {
 }
 
 fn data(path: &Path) -> Verdict {
+    const REMEDY: &str = "choose another with --data or server.data_dir";
+    // As `serve` looks at it, which closes what it may; here nothing is changed.
+    if path.exists()
+        && let Err(error) = crate::serve::to_be_closed(path)
+    {
+        return Bad(format!("{error:#}"), REMEDY.to_owned());
+    }
     let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."));
     let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
     match tempfile::Builder::new().prefix(".facestream-doctor").tempfile_in(there) {
         Ok(_) => Good(format!("{} can be written", path.display())),
-        Err(error) => {
-            Bad(format!("{}: {error}", path.display()), "choose another with --data or server.data_dir".to_owned())
-        }
+        Err(error) => Bad(format!("{}: {error}", path.display()), REMEDY.to_owned()),
     }
 }

@@ -3,7 +3,9 @@
 //! Owns their shape, which scripts rely on. Must not decide what is printed when.
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -18,17 +20,57 @@ pub(crate) struct Output {
     lines: Box<dyn Write + Send>,
     mot: Option<Box<dyn Write + Send>>,
     error: Option<std::io::Error>,
+    written: bool,
+}
+
+/// A file that keeps what it held until something new is written to it or it is flushed: a run that fails before its first
+/// frame must not have emptied the results of the last one.
+pub(crate) struct Replaced(File, bool);
+
+impl Replaced {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).map(|file| Self(file, false))
+    }
+
+    fn begin(&mut self) -> std::io::Result<()> {
+        // Pipes and devices have no length.
+        if !self.1 && self.0.metadata()?.is_file() {
+            self.0.set_len(0)?;
+        }
+        self.1 = true;
+        Ok(())
+    }
+}
+
+impl Write for Replaced {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.begin()?;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.begin()?;
+        self.0.flush()
+    }
 }
 
 impl Output {
     pub(crate) fn new(lines: Box<dyn Write + Send>, mot: Option<Box<dyn Write + Send>>) -> Self {
-        Self { lines, mot, error: None }
+        Self { lines, mot, error: None, written: false }
     }
 
-    /// Flushes both, and gives the first error of the whole run.
-    pub(crate) fn finish(&mut self) -> std::io::Result<()> {
+    /// Flushes both, and gives the first error of the whole run. Of one that failed with nothing written files stay as they
+    /// were.
+    pub(crate) fn finish(&mut self, failed: bool) -> std::io::Result<()> {
         if let Some(error) = self.error.take() {
             return Err(error);
+        }
+        if failed && !self.written {
+            return Ok(());
         }
         self.lines.flush()?;
         self.mot.as_mut().map_or(Ok(()), |mot| mot.flush())
@@ -52,6 +94,7 @@ impl Output {
     }
 
     fn keep(&mut self, done: std::io::Result<()>) {
+        self.written = true;
         if let Err(error) = done {
             self.error.get_or_insert(error);
         }

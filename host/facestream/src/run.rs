@@ -29,7 +29,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::RunArgs;
 use crate::config::Config;
-use crate::lines::{Output, Printer};
+use crate::lines::{Output, Printer, Replaced};
 use crate::parts;
 
 /// Messages of a run go to its output lines, not to a sink.
@@ -107,15 +107,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         // What a camera sees now is to be read now; a file's lines are quicker in blocks.
         "-" if streams > 0 || std::io::stdout().is_terminal() => Box::new(LineWriter::new(std::io::stdout())),
         "-" => Box::new(BufWriter::new(std::io::stdout())),
-        path if streams > 0 => {
-            Box::new(LineWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?))
-        }
-        path => Box::new(BufWriter::new(File::create(path).with_context(|| format!("cannot write {path}"))?)),
+        path if streams > 0 => Box::new(LineWriter::new(replaced(Path::new(path))?)),
+        path => Box::new(BufWriter::new(replaced(Path::new(path))?)),
     };
     let mot: Option<Box<dyn Write + Send>> = match &args.mot {
-        Some(path) => Some(Box::new(BufWriter::new(
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?,
-        ))),
+        Some(path) => Some(Box::new(BufWriter::new(replaced(path)?))),
         None => None,
     };
     let output = Arc::new(Mutex::new(Output::new(lines, mot)));
@@ -123,7 +119,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let run = Run { args, config, guests, set, models, gpus, model, output, clock };
     let done = if streams > 0 { run.streams() } else { run.files() };
     // Also after an error: what was analysed is not lost.
-    let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish(done.is_err());
     match (done, flushed) {
         // `facestream run … | head` is no failure.
         (_, Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
@@ -132,7 +128,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Opening an output empties it: not before it is clear that it is none of the inputs, nor the other output, and that
+fn replaced(path: &Path) -> anyhow::Result<Replaced> {
+    Replaced::open(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writing to an output empties it: not before it is clear that it is none of the inputs, nor the other output, and that
 /// there is something to read.
 fn outputs_are_safe(args: &RunArgs, files: bool) -> anyhow::Result<()> {
     let place = |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));

@@ -25,6 +25,7 @@ use crate::audit::AuditLog;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::control::Host;
+use crate::logging::Interrupts;
 use crate::parts;
 
 /// Events that a slow listener may fall behind by before it loses the oldest.
@@ -61,16 +62,26 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     crate::logging::start(config.log.json(), &config.log.level);
+    more_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes all the open files that the system grants: shells and service managers begin with 1024, and a hundred cameras,
+/// clients and uploads share them.
+fn more_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "open files allowed"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it was (`ulimit -n`)"),
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     let data = config.server.data_dir.clone();
     // Before anything is there that must be stopped in order.
-    let mut interrupts = crate::logging::Interrupts::catch()?;
+    let interrupts = Interrupts::catch()?;
     // Next, so that a taken port is found before anything else starts.
     let server = facestream_api::Server::bind(&config.server).await?;
     let registries =
@@ -140,7 +151,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
-    let mut end = std::pin::pin!(end(async move { interrupts.next().await }, lost));
+    let mut end = std::pin::pin!(end(told_to_stop(interrupts), lost));
     let (unfinished, why) = tokio::select! {
         restored = &mut restoring => {
             let restored = restored??;
@@ -180,6 +191,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Exit code when a second signal did not let the host stop in order.
+const AT_ONCE: i32 = 130;
+
+/// Completes when the process is told to stop. Told once more, it ends at once: whoever asks twice does not want to wait.
+async fn told_to_stop(mut interrupts: Interrupts) {
+    interrupts.next().await;
+    tokio::spawn(async move {
+        interrupts.next().await;
+        tracing::warn!("told to stop once more: ending at once; what is neither delivered nor on disk is lost");
+        std::process::exit(AT_ONCE);
+    });
 }
 
 /// How often GPUs are asked whether they still answer.
@@ -236,14 +260,33 @@ fn data_folder(path: &Path) -> anyhow::Result<File> {
 /// What people put into a data folder before the first start.
 const PREPARED: [&str; 2] = ["guests", "models"];
 
-/// Takes the rights of others off a folder that was there already, when a host has run in it or it is as good as empty.
-/// Any other (a home folder, a shared one) is not ours to close, and so no place for passwords: it is refused.
+/// Takes the rights of others off a folder that was there already, when it may.
 fn close_to_others(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(mode) = to_be_closed(path)? else { return Ok(()) };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).with_context(|| {
+        format!(
+            "the data folder {} is open to other users (mode {mode:03o}) and cannot be closed to them; its owner can, with \
+             `chmod 700 {}`",
+            path.display(),
+            path.display()
+        )
+    })?;
+    tracing::info!(data = %path.display(), was = format!("{mode:03o}"), "the data folder is closed to other users now");
+    Ok(())
+}
+
+/// The mode of a data folder that is open to others and may be closed to them: a host has run in it, or it is as good as
+/// empty. Any other open one (a home folder, a shared one) is not ours to close, and so no place for passwords.
+///
+/// # Errors
+/// When it is such a folder, or cannot be read.
+pub(crate) fn to_be_closed(path: &Path) -> anyhow::Result<Option<u32>> {
     use std::os::unix::fs::PermissionsExt as _;
     let cannot = || format!("cannot read the data folder {} (server.data_dir, --data)", path.display());
     let mode = std::fs::metadata(path).with_context(cannot)?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let ours = path.join("cameras.db").exists();
     for entry in std::fs::read_dir(path).with_context(cannot)? {
@@ -257,16 +300,7 @@ fn close_to_others(path: &Path) -> anyhow::Result<()> {
             path.display()
         );
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).with_context(|| {
-        format!(
-            "the data folder {} is open to other users (mode {mode:03o}) and cannot be closed to them; its owner can, with \
-             `chmod 700 {}`",
-            path.display(),
-            path.display()
-        )
-    })?;
-    tracing::info!(data = %path.display(), was = format!("{mode:03o}"), "the data folder is closed to other users now");
-    Ok(())
+    Ok(Some(mode))
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ pub fn run_command(
     let camera = CameraId::new("program").map_err(|e| CommandError::Refused(e.to_string()))?;
     let mut state = HostState::new(&camera, SlotKind::Tracker, "program", &guest_limits);
     state.program = Some(Program { arguments, exit: None });
+    let _ticking = engine.ticking();
     let mut store = Store::new(engine.wasmtime(), state);
     store.limiter(|state| &mut state.memory);
     store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.check()));

@@ -13,6 +13,8 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use rlimit::Resource;
+
 use crate::config::CompileConfig;
 use crate::engine::{GuestEngine, child_engine};
 use crate::error::{LoadError, one_line};
@@ -108,12 +110,12 @@ impl ChildCompiler {
 
 impl Compiler for ChildCompiler {
     fn compile(&self, job: &CompileJob<'_>) -> Result<Vec<u8>, LoadError> {
-        let broken = |e: io::Error| LoadError::Compile(format!("the compiling process could not be run: {e}"));
+        let broken = |e: io::Error| LoadError::Compiler(e.to_string());
         let mut child = self.spawn(job).map_err(broken)?;
         let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(LoadError::Compile("the compiling process has no pipes".to_owned()));
+            return Err(LoadError::Compiler("it has no pipes".to_owned()));
         };
         let limit = most_code(job.bytes.len()).min(self.limits.max_memory_bytes);
         std::thread::scope(|scope| {
@@ -194,16 +196,11 @@ fn child(arguments: &[String]) -> Result<(), String> {
 /// Limits that this process keeps from now on; no dump of its memory, and others go first.
 #[allow(unsafe_code)]
 fn limit(memory: u64, cpu: u64) -> io::Result<()> {
-    let set = |what, most: u64| {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: setrlimit reads one rlimit, which lives through the call.
-        if unsafe { libc::setrlimit(what, &raw const limit) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    set(libc::RLIMIT_AS, memory)?;
-    set(libc::RLIMIT_CPU, cpu)?;
-    set(libc::RLIMIT_CORE, 0)?;
+    Resource::AS.set(memory, memory)?;
+    Resource::CPU.set(cpu, cpu)?;
+    Resource::CORE.set(0, 0)?;
     // No file may be written, whatever happens; pipes are none.
-    set(libc::RLIMIT_FSIZE, 0)?;
+    Resource::FSIZE.set(0, 0)?;
     // SAFETY: setpriority of this process has no preconditions. Not being nice is no reason to fail.
     let _nice = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
     Ok(())

@@ -9,7 +9,7 @@
 //! (its own and the one of the adapter that wit-component makes), 20,000 elements × 8 bytes each at most.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ struct Inner {
     turns: Turns,
     bounded: bool,
     metered: bool,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 impl std::fmt::Debug for GuestEngine {
@@ -115,7 +115,7 @@ impl GuestEngine {
         let cache = config.cache_dir.clone().map(open);
         let ticker = Ticker::start(engine.clone())?;
         let (config, turns) = (config.clone(), Turns::default());
-        let inner = Inner { engine, config, cache, compatibility, compiler, turns, bounded, metered, _ticker: ticker };
+        let inner = Inner { engine, config, cache, compatibility, compiler, turns, bounded, metered, ticker };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -141,6 +141,12 @@ impl GuestEngine {
     #[must_use]
     pub fn is_metered(&self) -> bool {
         self.inner.metered
+    }
+
+    /// Lets the epoch advance as long as what it returns lives: whoever makes a store holds one.
+    pub(crate) fn ticking(&self) -> Ticking {
+        self.inner.ticker.begin();
+        Ticking(self.clone())
     }
 
     pub(crate) fn wasmtime(&self) -> &Engine {
@@ -247,32 +253,68 @@ fn pool(config: &GuestConfig) -> InstanceAllocationStrategy {
     InstanceAllocationStrategy::Pooling(pool)
 }
 
-/// Advances the engine's epoch every [`TICK`]. A late tick only makes a deadline later, never earlier.
+/// Keeps an engine, and its epoch advancing.
+pub(crate) struct Ticking(GuestEngine);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.inner.ticker.clock.users.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Advances the engine's epoch every [`TICK`] while anything runs that may have to be cut (a host without cameras need not
+/// wake a thousand times a second). A late tick only makes a deadline later, never earlier.
 struct Ticker {
-    stop: Arc<AtomicBool>,
+    clock: Arc<Clock>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the ticker's thread looks at.
+#[derive(Default)]
+struct Clock {
+    stop: AtomicBool,
+    /// [`Ticking`]s that live.
+    users: AtomicUsize,
 }
 
 impl Ticker {
     fn start(engine: Engine) -> Result<Self, EngineError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
+        let clock = Arc::new(Clock::default());
+        let seen = Arc::clone(&clock);
         let thread = std::thread::Builder::new()
             .name("guest-ticker".to_owned())
             .spawn(move || {
-                while !seen.load(Ordering::Relaxed) {
+                while !seen.stop.load(Ordering::Relaxed) {
+                    if seen.users.load(Ordering::Relaxed) == 0 {
+                        // Returns at once when the first user came since.
+                        std::thread::park();
+                        continue;
+                    }
                     std::thread::sleep(TICK);
                     engine.increment_epoch();
                 }
             })
             .map_err(|e| EngineError(format!("starting the ticker thread: {e}")))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { clock, thread: Some(thread) })
+    }
+
+    fn begin(&self) {
+        if self.clock.users.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.clock.stop.store(true, Ordering::Relaxed);
+        self.wake();
         if let Some(thread) = self.thread.take() {
             // It cannot panic; and if it did, there is nothing left to stop.
             let _joined = thread.join();
@@ -287,11 +329,32 @@ mod tests {
     #[test]
     fn the_ticker_ends_with_the_engine() {
         let engine = GuestEngine::new(&GuestConfig { max_instances: 4, ..GuestConfig::default() }).unwrap();
-        let stop = Arc::clone(&engine.inner._ticker.stop);
+        let clock = Arc::clone(&engine.inner.ticker.clock);
         drop(engine.clone());
-        assert!(!stop.load(Ordering::Relaxed), "a clone still needs it");
+        assert!(!clock.stop.load(Ordering::Relaxed), "a clone still needs it");
+        let ticking = engine.ticking();
         drop(engine);
-        assert!(stop.load(Ordering::Relaxed));
-        assert_eq!(Arc::strong_count(&stop), 1, "the thread has gone and given its handle back");
+        assert!(!clock.stop.load(Ordering::Relaxed), "a store still needs it");
+        drop(ticking);
+        assert!(clock.stop.load(Ordering::Relaxed));
+        assert_eq!(Arc::strong_count(&clock), 1, "the thread has gone and given its handle back");
+    }
+
+    #[test]
+    fn the_epoch_advances_while_there_is_something_to_cut() {
+        let engine = GuestEngine::new(&GuestConfig { max_instances: 4, ..GuestConfig::default() }).unwrap();
+        for _ in 0..3 {
+            let ticking = engine.ticking();
+            let mut store = wasmtime::Store::new(engine.wasmtime(), ());
+            store.set_epoch_deadline(2);
+            let endless = wat::parse_str(r#"(module (func (export "f") (loop (br 0))))"#).unwrap();
+            let module = wasmtime::Module::new(engine.wasmtime(), endless).unwrap();
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+            let endless = instance.get_typed_func::<(), ()>(&mut store, "f").unwrap();
+            let trap = endless.call(&mut store, ()).unwrap_err();
+            assert_eq!(trap.downcast_ref(), Some(&wasmtime::Trap::Interrupt), "also after a pause: it has begun again");
+            drop(ticking);
+            assert_eq!(engine.inner.ticker.clock.users.load(Ordering::Relaxed), 0);
+        }
     }
 }

@@ -99,6 +99,9 @@ pub enum LoadError {
         /// Bytes allowed.
         limit_bytes: u64,
     },
+    /// The host could not start the process that compiles, or talk to it: nothing is known of the component.
+    #[error("the process that compiles guests could not be run: {0}")]
+    Compiler(String),
     /// Too many wait for the compiler.
     #[error("{waiting} other components wait to be compiled (guests.compile.max_waiting); try again in a few seconds")]
     CompileBusy {
@@ -377,10 +380,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same request may succeed in a moment.
+    /// Whether it is the host's fault and not the guest's, so that the same request may succeed later.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Load { error: LoadError::CompileBusy { .. }, .. })
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::Load { error: LoadError::CompileBusy { .. } | LoadError::Compiler(_), .. })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::bindings::types;
 use crate::component::GuestComponent;
 use crate::config::GuestLimits;
 use crate::digest::Digest;
-use crate::engine::GuestEngine;
+use crate::engine::Ticking;
 use crate::error::{GuestFailure, Refusal};
 use crate::host::limits::CallKind;
 use crate::host::{GuestTime, HostState};
@@ -64,8 +64,8 @@ pub struct Usage {
 /// A store with one instance in it.
 pub(crate) struct Sandbox {
     store: Store<HostState>,
-    /// Kept so that its clock ticks as long as there is something to cut.
-    _engine: GuestEngine,
+    /// Its clock ticks as long as there is something to cut.
+    _ticking: Ticking,
     digest: Digest,
     env: GuestEnv,
     bounded: bool,
@@ -97,7 +97,7 @@ impl Sandbox {
         }
         Self {
             store,
-            _engine: component.engine().clone(),
+            _ticking: component.engine().ticking(),
             digest: *component.digest(),
             env: env.clone(),
             bounded,

@@ -107,6 +107,9 @@ pub enum ErrorKind {
         /// When the camera will have ended it.
         retry_after: Duration,
     },
+    /// Code that reads what cameras send panicked; the panic hook has told where.
+    #[error("reading the camera's stream failed inside this host, which is a bug; its log has the place")]
+    Panicked,
     /// Above `max_access_unit_bytes`.
     #[error("a picture of {bytes} bytes is above max_access_unit_bytes = {limit}")]
     Oversized {

@@ -2,6 +2,7 @@
 //!
 //! Owns the order of things, the camera's state and its session numbers. Must not know RTSP nor decode.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crossbeam_channel::Receiver;
 use facestream_core::camera::Transport;
 use facestream_core::metrics::{CameraMetrics, Counter};
 use facestream_core::{AccessUnit, CameraSpec, CameraState, Clock, DropReason, SystemClock};
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -143,9 +145,11 @@ struct Runner {
 impl Runner {
     async fn run(mut self) {
         let end = loop {
-            let error = match self.attempt().await {
-                End::Cancelled => break CameraState::Stopped,
-                End::Failed(error) => error,
+            // Cameras send what they like: what brings the reader down must not end the camera silently.
+            let error = match AssertUnwindSafe(self.attempt()).catch_unwind().await {
+                Ok(End::Cancelled) => break CameraState::Stopped,
+                Ok(End::Failed(error)) => error,
+                Err(_) => IngestError::new(Phase::Stream, ErrorKind::Panicked),
             };
             let spent = self.spec.max_attempts.is_some_and(|most| self.failures >= most.max(1));
             if spent || error.is_permanent() {

@@ -81,6 +81,18 @@ async fn it_never_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_panics_is_a_lost_session() {
+    let script = Script::new([Step::play(50, Then::Panic)], Step::play(usize::MAX, Then::Silence));
+    let rig = start(&env(script.clone(), config(), 0.0), &spec(URL));
+    let seen = decoder(&rig, decoding());
+    let CameraState::WaitingToRetry { reason, .. } = state_when(&rig, waiting).await else { unreachable!() };
+    assert!(reason.contains("a bug"), "{reason}");
+    state_when(&rig, |s| *s == CameraState::Running).await;
+    rig.cancel.cancel();
+    assert_eq!(seen.await.unwrap().started.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn max_attempts_fails_for_good_and_frames_start_the_count_anew() {
     let steps =
         [Step::Fail(refused()), Step::Fail(refused()), Step::play(50, Then::Fail(ended())), Step::Fail(refused())];

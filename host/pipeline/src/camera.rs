@@ -5,6 +5,7 @@
 //! Queues: ingest → decode, see `facestream_ingest`; decode → inference, see `facestream_infer::Feed`; inference →
 //! guests, see [`crate::lane`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -169,7 +170,12 @@ impl RunningCamera {
             // Linux keeps 15 bytes of it; the id's head tells cameras apart in `top -H`.
             .name(format!("dec-{}", spec.id))
             .spawn(move || {
-                looping.run(&events);
+                // A decoder that panics is given up like one that fails: its units are dropped, counted, until the watchdog
+                // brings a new session.
+                while catch_unwind(AssertUnwindSafe(|| looping.decode(&events))).is_err() {
+                    tracing::error!(camera = %looping.spec.id, "decoding panicked: this is a bug in the host");
+                }
+                looping.drain();
                 // Nobody waits any more when the grace period has run out.
                 done.send(()).ok();
             })
@@ -386,7 +392,8 @@ struct DecodeLoop {
 }
 
 impl DecodeLoop {
-    fn run(self, events: &crossbeam_channel::Receiver<IngestEvent>) {
+    /// Until the source ends.
+    fn decode(&self, events: &crossbeam_channel::Receiver<IngestEvent>) {
         let mut selector = FrameSelector::new(self.spec.detect_fps, Arc::clone(&self.metrics));
         let mut decoder: Option<Box<dyn Decoder>> = None;
         // A refused frame is counted by the feed.
@@ -437,6 +444,9 @@ impl DecodeLoop {
         if let Some(mut decoder) = decoder {
             self.failed(decoder.flush(&mut offer));
         }
+    }
+
+    fn drain(self) {
         if !self.feed.drain(self.drain) {
             tracing::warn!(camera = %self.spec.id, "frames were still in inference when the grace period ran out");
         }

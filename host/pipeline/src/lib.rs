@@ -14,6 +14,7 @@ pub mod lane;
 pub mod models;
 mod motion;
 pub mod placement;
+pub mod places;
 mod rate;
 pub mod recordings;
 mod rollout;

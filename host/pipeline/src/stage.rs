@@ -11,10 +11,10 @@ use facestream_core::metrics::Counter;
 use facestream_core::{CameraMetrics, Clock, Detection, DropReason, Frame, FrameInfo, Message, Shot, Track};
 use facestream_guest_host::record::Reason;
 use facestream_guest_host::{CameraGuests, Outcome, Shadow, ShadowReport};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::lane::Work;
 use crate::motion::CameraMotion;
+use crate::places::Place;
 use crate::recordings::Recordings;
 use crate::snapshot::Latest;
 
@@ -52,7 +52,7 @@ pub struct Candidate {
     /// The instance and its comparison.
     pub shadow: Shadow,
     /// Its place among all that may run, given back when it ends.
-    pub place: OwnedSemaphorePermit,
+    pub place: Place,
 }
 
 /// One camera's guests and what they feed.

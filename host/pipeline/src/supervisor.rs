@@ -28,14 +28,16 @@ use crate::camera::{RunningCamera, Shared};
 use crate::changes::Changes;
 use crate::models::Models;
 use crate::placement::{AdmissionConfig, Demand, Full, Gpus, Room, Seat, admit};
+use crate::places::Places;
 use crate::recordings::Recordings;
 use crate::rollouts::Rollouts;
 use crate::stage::{Outlet, Stage};
 use crate::wanted::{Wanted, WantedError, WantedStore};
 
+pub use crate::places::MAX_CANDIDATES;
 pub use failure::{StartError, SwapFailure};
 pub use rollouts::{RolloutCounts, RolloutFailure};
-pub use trials::{MAX_CANDIDATES, TrialFailure};
+pub use trials::TrialFailure;
 
 /// What the supervisor is made of.
 pub struct Parts {
@@ -76,7 +78,7 @@ pub struct Supervisor {
     recalled: AtomicBool,
     restored: AtomicBool,
     /// Where candidates run.
-    places: trials::Places,
+    places: Places,
     rollouts: Arc<Rollouts>,
     /// Those who drive rollouts.
     drivers: TaskTracker,
@@ -96,7 +98,7 @@ impl Supervisor {
             next_worker: AtomicU64::new(1),
             recalled: AtomicBool::new(false),
             restored: AtomicBool::new(false),
-            places: trials::Places::default(),
+            places: Places::default(),
             rollouts,
             drivers: TaskTracker::new(),
             ticker: tokio_util::sync::CancellationToken::new(),
@@ -294,7 +296,7 @@ impl Supervisor {
     ) -> Result<CameraGuests, StartError> {
         let slot = |slot: SlotKind| {
             self.slot_guest(wanted.slot(slot)).map_err(|error| {
-                if error.is_busy() {
+                if error.is_for_now() {
                     return StartError::Later(error.to_string());
                 }
                 let unknown = matches!(error, StoreError::NotFound { .. });

@@ -190,15 +190,16 @@ pub(crate) async fn audit(
 
 fn check(upload: &GuestUpload) -> Result<(), Problem> {
     let mut problems = Vec::new();
-    let fits = |text: &str, more: &[u8]| {
+    let fits = |text: &str, usual: fn(u8) -> bool, more: &[u8]| {
         (1..=64).contains(&text.len())
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+            && text.bytes().next().is_some_and(usual)
+            && text.bytes().all(|b| usual(b) || more.contains(&b))
     };
-    if upload.name.as_deref().is_some_and(|name| !fits(name, b"._-")) {
-        problems.push(FieldProblem::new("/name", "must be 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first"));
+    if upload.name.as_deref().is_some_and(|name| !fits(name, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"._-"))
+    {
+        problems.push(FieldProblem::new("/name", "must be 1 to 64 of a-z 0-9 . _ -, a letter or digit first"));
     }
-    if upload.version.as_deref().is_some_and(|version| !fits(version, b"._+-")) {
+    if upload.version.as_deref().is_some_and(|version| !fits(version, |b| b.is_ascii_alphanumeric(), b"._+-")) {
         problems.push(FieldProblem::new("/version", "must be 1 to 64 of A-Z a-z 0-9 . _ + -, a letter or digit first"));
     }
     if upload.component.is_empty() {

@@ -54,7 +54,7 @@ pub(super) fn store_error(error: StoreError) -> ControlError {
         error @ (StoreError::VersionTaken { .. } | StoreError::VersionGone { .. }) => {
             ControlError::GuestConflict(error.to_string())
         }
-        error if error.is_busy() => ControlError::Unavailable(chain(&error)),
+        error if error.is_for_now() => ControlError::Unavailable(chain(&error)),
         error @ StoreError::Full { .. } => ControlError::NoCapacity(error.to_string()),
         error @ (StoreError::BadReference(_) | StoreError::Load { .. } | StoreError::Signature { .. }) => {
             ControlError::GuestRefused(chain(&error))

@@ -94,7 +94,7 @@ impl DeviceSession {
             Provider::TensorRt => {
                 super::tensorrt::version().map_err(failed)?;
                 if !model.is_engine {
-                    super::tensorrt::can_build().map_err(failed)?;
+                    super::tensorrt::can_build(model.gpu.info()).map_err(failed)?;
                 }
                 let shapes = |batch: usize| {
                     let input = model.description.inputs.first().map_or("", |i| i.name.as_str());

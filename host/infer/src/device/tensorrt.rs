@@ -34,21 +34,34 @@ pub fn version() -> Result<String, String> {
     Ok(format!("{}.{}.{}", number / 10_000, number % 10_000 / 100, number % 100))
 }
 
-/// Whether TensorRT can build engines here. ONNX Runtime's provider does not ask: without the builder's library it brings the
-/// process down (seen with ONNX Runtime 1.31.1 and TensorRT 10.6).
+/// Whether TensorRT can build engines for this GPU. ONNX Runtime's provider does not ask: without the builder's library it
+/// brings the process down (seen with ONNX Runtime 1.31.1 and TensorRT 10.6).
 ///
 /// # Errors
 /// In words, when the builder's library is missing.
-pub(super) fn can_build() -> Result<(), String> {
-    let name = format!("libnvinfer_builder_resource.so.{}", version()?);
-    // SAFETY: as `version`; the library is TensorRT's own, and TensorRT would load it a moment later.
-    let library = unsafe { Library::new(&name) }.map_err(|e| {
-        format!(
-            "TensorRT's builder is not there ({e}); without it only engines that were built elsewhere (*.engine) run"
-        )
-    })?;
-    std::mem::forget(library);
-    Ok(())
+pub(super) fn can_build(gpu: &GpuInfo) -> Result<(), String> {
+    let mut reasons = Vec::new();
+    for name in builders(&version()?, &gpu.capability) {
+        // SAFETY: as `version`; the library is TensorRT's own, and TensorRT would load it a moment later.
+        match unsafe { Library::new(&name) } {
+            Ok(library) => {
+                std::mem::forget(library);
+                return Ok(());
+            }
+            Err(e) => reasons.push(e.to_string()),
+        }
+    }
+    Err(format!(
+        "TensorRT's builder is not there ({}); without it only engines that were built elsewhere (*.engine) run",
+        reasons.join("; ")
+    ))
+}
+
+/// The libraries of which one holds what the builder needs for a GPU of this compute capability (`9.0`): one for all GPUs
+/// (TensorRT 10.6), or one for each kind (TensorRT 10.15).
+fn builders(version: &str, capability: &str) -> [String; 2] {
+    let kind = capability.replace('.', "");
+    [format!("libnvinfer_builder_resource.so.{version}"), format!("libnvinfer_builder_resource_sm{kind}.so.{version}")]
 }
 
 /// Where the engines of this model on this machine go: an engine works only with the model, input size, GPU, driver and
@@ -71,6 +84,14 @@ fn folder_name(info: &ModelInfo, gpu: &GpuInfo, (width, height): (u32, u32), ten
 mod tests {
     use super::*;
     use crate::config::Provider;
+
+    #[test]
+    fn the_builder_comes_in_one_library_or_in_one_for_each_kind_of_gpu() {
+        assert_eq!(
+            builders("10.15.1", "9.0"),
+            ["libnvinfer_builder_resource.so.10.15.1", "libnvinfer_builder_resource_sm90.so.10.15.1"]
+        );
+    }
 
     #[test]
     fn engines_of_another_model_gpu_driver_version_or_size_go_elsewhere() {

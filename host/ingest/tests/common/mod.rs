@@ -62,6 +62,8 @@ pub enum Then {
     Silence,
     /// Fails.
     Fail(IngestError),
+    /// Panics.
+    Panic,
 }
 
 /// What a connect leads to.
@@ -173,6 +175,7 @@ impl Connection for ScriptedConnection {
                 match &self.then {
                     Then::Silence => return std::future::pending().await,
                     Then::Fail(error) => return Err(error.clone()),
+                    Then::Panic => panic!("as scripted"),
                 }
             }
             tokio::time::sleep_until(self.due).await;

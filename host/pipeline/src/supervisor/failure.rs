@@ -57,7 +57,7 @@ impl SwapFailure {
 
     /// The store does not give it: for now, or because it has none or a bad one.
     pub(super) fn of_store(guest: &str, error: &StoreError) -> Self {
-        if error.is_busy() {
+        if error.is_for_now() {
             return Self::Later(error.to_string());
         }
         let unknown = matches!(error, StoreError::NotFound { .. });

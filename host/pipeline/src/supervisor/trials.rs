@@ -3,40 +3,18 @@
 //! Owns that none of these leaves a trace in what runs. Blocks while guests load and lanes answer; to be called where that
 //! is allowed.
 
-use std::sync::Arc;
-
 use facestream_core::CameraId;
 use facestream_core::guest::{ChangeKind, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_guest_host::record::Reason;
 use facestream_guest_host::{
     DryRunReport, ExplainError, Explanation, MessageRef, Outcome, ShadowReport, SlotGuest, SwapError,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Supervisor, SwapFailure};
 use crate::lane::LaneError;
+use crate::places::{MAX_CANDIDATES, Occupant};
 use crate::recordings::RecordingsError;
 use crate::stage::Candidate;
-
-/// Candidates that run beside guests at once, over all cameras: they share the guest threads with what is delivered.
-pub const MAX_CANDIDATES: usize = 16;
-
-/// The places beside guests. A candidate holds its place for as long as it lives, however it ends.
-#[derive(Debug)]
-pub(super) struct Places(Arc<Semaphore>);
-
-impl Default for Places {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CANDIDATES)))
-    }
-}
-
-impl Places {
-    /// A place, while one is left. Whoever comes at the same time takes another.
-    fn take(&self) -> Result<OwnedSemaphorePermit, TrialFailure> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| TrialFailure::TooMany)
-    }
-}
 
 /// Why nothing was tried or told; what runs was not touched.
 #[derive(Debug, thiserror::Error)]
@@ -125,10 +103,17 @@ impl Supervisor {
         wanted: SlotSpec,
     ) -> Result<ShadowReport, TrialFailure> {
         let camera = self.running(id)?;
-        let place = self.places.take()?;
         let guest = self.candidate(&wanted)?;
+        let occupant = Occupant { camera: id.clone(), slot, digest: guest.component.digest().to_string() };
+        let place = self.places.take(occupant).ok_or(TrialFailure::TooMany)?;
         let shadow = camera.factory().shadow(slot, guest).map_err(|e| refused(&wanted.guest, &e))?;
         Ok(camera.ask(move |stage| stage.let_in(Candidate { wanted, shadow, place }))?)
+    }
+
+    /// The camera and slot beside which a guest of this digest runs as a candidate.
+    #[must_use]
+    pub fn candidate_of(&self, digest: &str) -> Option<(CameraId, SlotKind)> {
+        self.places.occupant(digest).map(|occupant| (occupant.camera, occupant.slot))
     }
 
     /// How a candidate is doing.
@@ -191,29 +176,4 @@ impl Supervisor {
 
 fn refused(guest: &str, error: &SwapError) -> TrialFailure {
     SwapFailure::refused(guest, error.to_string()).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Barrier, Mutex};
-
-    use super::*;
-
-    #[test]
-    fn those_who_come_at_the_same_time_never_get_more_places_than_there_are() {
-        let (places, begin, held) = (Places::default(), Barrier::new(8), Mutex::new(Vec::new()));
-        std::thread::scope(|threads| {
-            for _ in 0..8 {
-                threads.spawn(|| {
-                    begin.wait();
-                    (0..8).filter_map(|_| places.take().ok()).for_each(|place| held.lock().unwrap().push(place));
-                });
-            }
-        });
-        let mut held = held.into_inner().unwrap();
-        assert_eq!(held.len(), MAX_CANDIDATES);
-        assert!(matches!(places.take(), Err(TrialFailure::TooMany)));
-        held.pop();
-        assert!(places.take().is_ok(), "a place that is given up can be taken");
-    }
 }
