@@ -84,7 +84,12 @@ fn guests_are_recorded_replayed_tried_and_explained_while_a_camera_runs() {
         let trapped = report["reason"].as_str().is_some_and(|r| r.contains("unreachable"));
         (report["state"] == "given-up" && trapped).then_some(()).ok_or_else(|| report.to_string())
     });
-    host.api.delete("/api/v1/guests/traps@1.0.0").problem(409, "guest-conflict", &["candidate beside the tracker", "a"]);
+    host.api.delete("/api/v1/guests/traps@1.0.0").problem(
+        409,
+        "guest-conflict",
+        &["candidate beside the tracker", "a"],
+    );
+    host.api.post(&format!("{shadow}/promote"), &json!({})).problem(422, "guest-refused", &["given up", "unreachable"]);
     assert_eq!(host.api.delete(&shadow).json(200)["state"], "given-up");
     let slot = host.api.get(TRACKER).json(200);
     assert_eq!((&slot["failures"], &slot["state"], &slot["digest"]), (&json!(0), &json!("running"), &before), "{slot}");

@@ -128,6 +128,7 @@ impl<T> FormatterRunner<T> {
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl<T: Formatter> FormatterRunner<T> {
     pub fn configure(&mut self, camera: &Camera) -> Result<Interest, GuestError> {
+        crate::log::tell_panics();
         let config = config::parse(&camera.config)?;
         match &mut self.guest {
             Some(guest) => guest.reconfigure(config, camera)?,

@@ -20,6 +20,15 @@ pub fn enabled(level: Level) -> bool {
     crate::testing::log_enabled(level)
 }
 
+/// From now on a panic's words and place are logged before the instance ends: the host sees a trap alone.
+pub(crate) fn tell_panics() {
+    #[cfg(all(target_arch = "wasm32", not(feature = "fake-host")))]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| write(Level::Error, &panic.to_string()))));
+    }
+}
+
 /// Logs at a level, with `format!`'s arguments; nothing is formatted when nobody would see the line.
 #[macro_export]
 macro_rules! log_at {

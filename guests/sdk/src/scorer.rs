@@ -221,6 +221,7 @@ impl<T> ScorerRunner<T> {
 #[allow(missing_docs, clippy::missing_errors_doc)]
 impl<T: Scorer> ScorerRunner<T> {
     pub fn configure(&mut self, camera: &Camera) -> Result<(), GuestError> {
+        crate::log::tell_panics();
         let config = config::parse(&camera.config)?;
         match &mut self.guest {
             Some(guest) => guest.reconfigure(config, camera),

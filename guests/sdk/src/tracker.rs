@@ -93,6 +93,7 @@ impl<T: Tracker> TrackerRunner<T> {
     /// # Errors
     /// `invalid-config`.
     pub fn configure(&mut self, camera: &Camera) -> Result<(), GuestError> {
+        crate::log::tell_panics();
         let config = config::parse(&camera.config)?;
         match &mut self.guest {
             Some(guest) => guest.reconfigure(config, camera),

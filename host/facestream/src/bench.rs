@@ -137,6 +137,8 @@ pub fn run(command: &BenchCommand) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(gpu.info())?);
     let clip = match &args.clip {
         Some(file) => file.clone(),
+        // Its input is whatever lies in memory.
+        None if args.stages.iter().all(|stage| matches!(stage, BenchStage::Inference)) => PathBuf::new(),
         None => {
             let photo = Assets::find().map(|assets| assets.root().join("clips/solvay.jpg")).unwrap_or_default();
             clip::make(args.codec, &photo, &parts::user_cache().join("bench"))?

@@ -64,7 +64,10 @@ pub(crate) fn find(reference: &str, data: Option<&Path>) -> anyhow::Result<Guest
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {reference}"))?;
         return Ok(GuestBytes { bytes, cache_dir });
     }
-    anyhow::ensure!(!reference.contains('/') && path.extension().is_none_or(|e| e != "wasm"), "no file {reference}");
+    anyhow::ensure!(
+        !reference.contains('/') && path.extension().is_none_or(|e| e != "wasm"),
+        "no file {reference}; of a project of yours `facestream guest build` makes it"
+    );
     let engine = GuestEngine::new(&GuestConfig { max_instances: 4, ..GuestConfig::default() })?;
     let store = GuestStore::open(&engine, &dir.join("guests"), Some(&Assets::find()?.guests()))?;
     let bytes = store.bytes(reference).with_context(|| {

@@ -22,7 +22,7 @@ pub enum LoadError {
     NotWasm,
     /// A core module.
     #[error(
-        "a plain WebAssembly module, not a component: build with `cargo build --target wasm32-wasip2`, or turn it into a component with `wasm-tools component new`"
+        "a plain WebAssembly module, not a component: build with `facestream guest build` or `cargo build --target wasm32-wasip2`, or turn it into a component with `wasm-tools component new`"
     )]
     PlainModule,
     /// Machine code.

@@ -24,8 +24,26 @@ pub(crate) use guest::{Filling, Guest};
 pub(crate) use probation::{Entry, Probation, RolledBack};
 pub(crate) use standing::Standing;
 
-/// Refusals in a row after which a guest counts as failed: it answers, but never with a result.
+/// Refusals of one question in a row after which a guest counts as failed: it answers, but never with a result.
 const MAX_REFUSALS: u32 = 5;
+
+/// What a guest is asked on a frame's path. Refusals are counted for each: one that refuses every frame and answers every
+/// tick is broken all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// A frame with what was found on it.
+    Frame,
+    /// A shot to be written.
+    Shot,
+    /// The end of a track to be written.
+    Ending,
+    /// That time passes.
+    Tick,
+    /// What it holds, at the end.
+    Flush,
+    /// Its state.
+    Save,
+}
 
 /// One slot.
 #[derive(Debug)]
@@ -42,7 +60,7 @@ pub(crate) struct Slot<G> {
     recycle_percent: u32,
     /// Memory above which the instance is made anew.
     recycle_above: u64,
-    refusals: u32,
+    refusals: [u32; 6],
     totals: Totals,
     last_error: Option<String>,
     /// The latest time on the frame clock that the slot heard of.
@@ -66,7 +84,7 @@ impl<G: Guest> Slot<G> {
             breaker: Breaker::new(&config.breaker),
             recycle_percent: config.recycle_above_percent,
             recycle_above: u64::MAX,
-            refusals: 0,
+            refusals: [0; 6],
             totals: Totals::default(),
             last_error: None,
             now_ns: 0,
@@ -112,7 +130,7 @@ impl<G: Guest> Slot<G> {
             match started {
                 Ok(guest) => {
                     self.place(guest);
-                    self.refusals = 0;
+                    self.refusals = [0; 6];
                     self.totals.restarts += 1;
                     tracing::info!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, "guest restarted");
                     events.push(Event::GuestRestarted {
@@ -131,24 +149,32 @@ impl<G: Guest> Slot<G> {
     /// that happens.
     pub(crate) fn call<T>(
         &mut self,
+        question: Question,
         now_ns: u64,
         events: &mut Vec<Event>,
         call: impl FnOnce(&mut G) -> Result<T, GuestFailure>,
     ) -> Option<T> {
         let answer = call(self.guest.as_mut()?);
-        self.settle(answer, now_ns, events)
+        self.settle(question, answer, now_ns, events)
     }
 
     /// Takes the answer of a call: a failure is counted and, unless it was a refusal that may pass, ends the instance.
-    fn settle<T>(&mut self, answer: Result<T, GuestFailure>, now_ns: u64, events: &mut Vec<Event>) -> Option<T> {
+    fn settle<T>(
+        &mut self,
+        question: Question,
+        answer: Result<T, GuestFailure>,
+        now_ns: u64,
+        events: &mut Vec<Event>,
+    ) -> Option<T> {
+        let refusals = &mut self.refusals[question as usize];
         match answer {
             Ok(value) => {
-                self.refusals = 0;
+                *refusals = 0;
                 self.down_since_ns = None;
                 Some(value)
             }
-            Err(failure @ GuestFailure::Refused(_)) if self.refusals + 1 < MAX_REFUSALS => {
-                self.refusals += 1;
+            Err(failure @ GuestFailure::Refused(_)) if *refusals + 1 < MAX_REFUSALS => {
+                *refusals += 1;
                 self.totals.failed(&failure);
                 tracing::warn!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, %failure, "guest refused a call");
                 self.last_error = Some(one_line(&failure.to_string(), 1024));
@@ -215,7 +241,7 @@ impl<G: Guest> Slot<G> {
     fn start_over(&mut self) {
         self.backoff.reset();
         self.breaker.reset();
-        self.refusals = 0;
+        self.refusals = [0; 6];
         self.last_error = None;
         self.down_since_ns = None;
     }

@@ -222,6 +222,25 @@ fn a_guest_that_keeps_refusing_is_restarted() {
     assert_eq!(rig.metrics.drops(DropReason::TrackerFailed), 10);
 }
 
+/// Time passes between the frames of a slow camera, and of that it takes notice.
+#[test]
+fn a_guest_that_refuses_every_frame_is_restarted_whatever_else_it_answers() {
+    let mut rig = rig(
+        config(),
+        None,
+        Some(kit::scorer(&[("observe", "(call $drop_frame (local.get $frame)) (call $no)")])),
+        None,
+    );
+    let mut failed = 0;
+    for n in 0..10 {
+        let mut events = run(&mut rig, n, 1).events;
+        events.extend(rig.guests.tick(frame(n).info.timestamp_ns + 1_000_000).events);
+        failed += events.iter().filter(|e| matches!(e, Event::GuestFailed { .. })).count();
+    }
+    assert_eq!(failed, 2, "after five refused frames each");
+    assert_eq!(rig.metrics.drops(DropReason::ScorerFailed), 10);
+}
+
 #[test]
 fn swapping_the_same_kind_carries_private_state() {
     let mut rig = rig(config(), None, None, None);

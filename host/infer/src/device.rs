@@ -47,6 +47,8 @@ struct Inner {
     description: Description,
     /// As ONNX Runtime takes it.
     bytes: Vec<u8>,
+    /// The same for exactly `max_batch` pictures, when it came with an engine of its own for them.
+    full: Option<Vec<u8>>,
     /// Input width and height, the same for every picture: TensorRT's engines are made for one.
     size: (u32, u32),
     /// It came built; nothing is left to build.
@@ -64,6 +66,8 @@ pub(crate) struct Source {
     pub(crate) family: Arc<dyn Family>,
     pub(crate) description: Description,
     pub(crate) bytes: Vec<u8>,
+    /// The same for exactly `max_batch` pictures, when there is an engine for them.
+    pub(crate) full: Option<Vec<u8>>,
     /// Pictures a run, when the file says so.
     pub(crate) max_batch: Option<usize>,
     /// A plain TensorRT engine, which nothing else runs.
@@ -82,7 +86,7 @@ impl DeviceModel {
         config: &InferConfig,
         notes: Vec<String>,
     ) -> Result<Arc<Self>, InferError> {
-        let Source { name, sha256, family, description, bytes, max_batch, is_engine } = source;
+        let Source { name, sha256, family, description, bytes, full, max_batch, is_engine } = source;
         let spec = family.input();
         // An engine takes the size that it was built for, whatever the family could do.
         let built_for = is_engine.then(|| declared_size(&description)).flatten();
@@ -109,6 +113,7 @@ impl DeviceModel {
         let cache = (provider == Provider::TensorRt && !is_engine)
             .then(|| tensorrt::cache_folder(config, &info, gpu.info(), size))
             .flatten();
+        let largest = wanted.min(most).clamp(1, facestream_gpu::MAX_IMAGES);
         let inner = Arc::new(Inner {
             gpu: Arc::clone(gpu),
             info: info.clone(),
@@ -117,9 +122,10 @@ impl DeviceModel {
             config: config.clone(),
             description,
             bytes,
+            full: full.filter(|_| Some(largest) == max_batch),
             size,
             is_engine,
-            max_batch: wanted.min(most).clamp(1, facestream_gpu::MAX_IMAGES),
+            max_batch: largest,
             cache,
         });
         let mut backend = DeviceBackend::open(&inner)?;

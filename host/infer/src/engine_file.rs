@@ -7,6 +7,7 @@
 //! inputs = [{ name = "images", shape = [-1, 3, 640, 640] }]   # -1: the batch
 //! outputs = [{ name = "output0", shape = [-1, 5, 8400] }]
 //! max_batch = 32                                              # of the optimisation profile it was built with
+//! full_batch_engine = "NAME.32.engine"                        # optional: built for exactly max_batch pictures
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ struct Note {
     outputs: Vec<Tensor>,
     #[serde(default = "default_batch")]
     max_batch: usize,
+    /// A file beside this one.
+    full_batch_engine: Option<PathBuf>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
 }
@@ -47,6 +50,8 @@ pub(crate) struct EngineFile {
     pub(crate) model: Vec<u8>,
     /// Pictures that one run takes.
     pub(crate) max_batch: usize,
+    /// The ONNX model around the engine for exactly so many.
+    pub(crate) full: Option<Vec<u8>>,
 }
 
 /// Whether a path names a plain engine.
@@ -78,7 +83,28 @@ pub(crate) fn read(path: &Path, engine: &[u8]) -> Result<EngineFile, InferError>
     let description =
         Description { inputs: tensors(told.inputs), outputs: tensors(told.outputs), metadata: told.metadata };
     let model = onnx::wrap_engine(engine, &description);
-    Ok(EngineFile { description, model, max_batch: told.max_batch })
+    let full = told.full_batch_engine.map(|name| {
+        let full = path.with_file_name(&name);
+        let engine =
+            std::fs::read(&full).map_err(|e| failed(format!("full_batch_engine = {}: {e}", name.display())))?;
+        Ok(onnx::wrap_engine(&engine, &of_batch(&description, told.max_batch)))
+    });
+    Ok(EngineFile { description, model, max_batch: told.max_batch, full: full.transpose()? })
+}
+
+/// The same for one size of batch.
+fn of_batch(description: &Description, batch: usize) -> Description {
+    let fixed = |tensors: &[TensorInfo]| {
+        let mut tensors = tensors.to_vec();
+        let batches = tensors.iter_mut().filter_map(|tensor| tensor.dims.first_mut());
+        batches.for_each(|dim| *dim = Dim::Fixed(i64::try_from(batch).unwrap_or(i64::MAX)));
+        tensors
+    };
+    Description {
+        inputs: fixed(&description.inputs),
+        outputs: fixed(&description.outputs),
+        metadata: description.metadata.clone(),
+    }
 }
 
 fn tensor(told: Tensor) -> TensorInfo {
@@ -113,6 +139,24 @@ mod tests {
         );
         let read = read(&engine, b"engine").unwrap();
         assert_eq!(read.description.to_string(), "inputs x [batch,3,640,640]; outputs y [batch,5,8400]");
-        assert_eq!(read.max_batch, 1);
+        assert_eq!((read.max_batch, read.full), (1, None));
+    }
+
+    #[test]
+    fn an_engine_for_full_batches_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = dir.path().join("face.engine");
+        let note = "max_batch = 32\nfull_batch_engine = \"face.32.engine\"\n\
+                    inputs = [{ name = \"x\", shape = [-1, 3, 640, 640] }]\noutputs = [{ name = \"y\", shape = [-1, 5, 8400] }]";
+        std::fs::write(dir.path().join("face.engine.toml"), note).unwrap();
+        let missing = read(&engine, b"engine").err().unwrap().to_string();
+        assert!(missing.contains("full_batch_engine = face.32.engine"), "{missing}");
+        std::fs::write(dir.path().join("face.32.engine"), b"engine for 32").unwrap();
+        let read = read(&engine, b"engine").unwrap();
+        let full = read.full.unwrap();
+        assert!(full.windows(13).any(|w| w == b"engine for 32"));
+        let shapes = onnx::describe(&full).unwrap().to_string();
+        assert_eq!(shapes, "inputs x [32,3,640,640]; outputs y [32,5,8400]");
+        assert_eq!(read.description.to_string(), "inputs x [batch,3,640,640]; outputs y [batch,5,8400]");
     }
 }

@@ -101,6 +101,7 @@ pub(crate) fn source_of(path: &Path) -> Result<Source, InferError> {
             family,
             description: engine.description,
             bytes: engine.model,
+            full: engine.full,
             max_batch,
             is_engine: true,
         });
@@ -115,7 +116,16 @@ pub(crate) fn source_of(path: &Path) -> Result<Source, InferError> {
     };
     let bytes = onnx::mend(&bytes, family.freeing()).map_err(not_onnx)?;
     let description = onnx::describe(&bytes).map_err(not_onnx)?;
-    Ok(Source { name, sha256, family: family.into(), description, bytes, max_batch: None, is_engine: false })
+    Ok(Source {
+        name,
+        sha256,
+        family: family.into(),
+        description,
+        bytes,
+        full: None,
+        max_batch: None,
+        is_engine: false,
+    })
 }
 
 #[cfg(test)]

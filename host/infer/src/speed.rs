@@ -55,7 +55,9 @@ pub fn measure(
             let config = InferConfig { max_batch: batch, cuda_graphs: true, ..config.clone() };
             let model = DeviceModel::load(source.clone(), gpu, provider, &config, Vec::new())?;
             if batch <= model.largest_batch() {
-                lines.push(line(&model, provider, graph, batch, 1, time)?);
+                for &sessions in sessions {
+                    lines.push(line(&model, provider, graph, batch, sessions, time)?);
+                }
             }
         }
         return Ok(lines);

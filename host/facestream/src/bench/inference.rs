@@ -22,7 +22,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Speed>> {
     let mut lines = Vec::new();
     for (provider, graph) in wanted {
         // CUDA kernels are chosen anew for every batch size, seconds each: fewer of them.
-        let sessions: &[usize] = if provider == Provider::TensorRt { &[1, 2] } else { &[1] };
+        let sessions: &[usize] = if provider == Provider::TensorRt { &[1, 2, 3] } else { &[1] };
         let found = speed(&path, &config, &bench.gpu, provider, graph, (&bench.args.batches, sessions), SHORT);
         match found {
             Ok(found) => lines.extend(found),

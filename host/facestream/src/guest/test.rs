@@ -115,6 +115,9 @@ fn tested(args: &TestArgs) -> anyhow::Result<bool> {
     let report = Report::new(&kit, results);
     if table {
         print!("\n{}", report.verdict(colours));
+        if args.filter.is_some() {
+            println!("of the cases that --filter selects: of the others this says nothing");
+        }
     }
     match args.json.as_deref() {
         Some("-") => print!("{}", report.to_json()?),

@@ -6,6 +6,7 @@ use facestream_core::{DropReason, FrameInfo, Message, MessageId, Shot, Track};
 use super::{CameraGuests, Outcome};
 use crate::error::GuestFailure;
 use crate::formatter::{FormatEvent, FormatterGuest, WrittenMessage};
+use crate::slot::Question;
 
 /// Headers that the host writes on every message; a formatter's own of these names are left out.
 pub(crate) const STANDARD_HEADERS: [&str; 8] =
@@ -55,14 +56,19 @@ impl CameraGuests {
 
     /// One event to the formatter; its messages to the outcome, or the event to the drops.
     pub(super) fn emit(&mut self, event: FormatEvent<'_>, origin: &Origin, out: &mut Outcome) {
-        match self.ask_formatter(out, |guest| guest.format(event)) {
+        let question = match event {
+            FormatEvent::Shot(..) => Question::Shot,
+            FormatEvent::Frame(..) => Question::Frame,
+            FormatEvent::Ending(..) => Question::Ending,
+        };
+        match self.ask_formatter(question, out, |guest| guest.format(event)) {
             Some(written) => self.identify(written, origin, out),
             None => self.metrics.dropped(DropReason::FormatterFailed, 1),
         }
     }
 
     pub(super) fn flush_formatter(&mut self, out: &mut Outcome) {
-        match self.ask_formatter(out, FormatterGuest::flush) {
+        match self.ask_formatter(Question::Flush, out, FormatterGuest::flush) {
             Some(written) => self.identify_flushed(written, out),
             None => self.metrics.dropped(DropReason::FormatterFailed, 1),
         }
@@ -72,12 +78,13 @@ impl CameraGuests {
     /// Asks the formatter; nothing when it is away or failed instead.
     fn ask_formatter(
         &mut self,
+        question: Question,
         out: &mut Outcome,
         ask: impl Fn(&mut FormatterGuest) -> Result<Vec<WrittenMessage>, GuestFailure>,
     ) -> Option<Vec<WrittenMessage>> {
         loop {
             self.ensure_formatter(out)?;
-            let written = self.formatter.call(self.now.timestamp_ns, &mut out.events, &ask);
+            let written = self.formatter.call(question, self.now.timestamp_ns, &mut out.events, &ask);
             if written.is_some() || !self.roll_back_formatter(out) {
                 return written;
             }

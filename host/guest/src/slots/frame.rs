@@ -22,6 +22,7 @@ use crate::error::GuestFailure;
 use crate::formatter::FormatEvent;
 use crate::ledger::{Applied, Ledger};
 use crate::scorer::ScorerGuest;
+use crate::slot::Question;
 use crate::tracker::TrackerGuest;
 
 /// Endings kept for a scorer that is away; beyond that the oldest are not told.
@@ -45,7 +46,7 @@ impl CameraGuests {
         loop {
             self.ensure_tracker(now, out)?;
             let ledger = &mut self.ledger;
-            let applied = self.tracker.call(now, &mut out.events, |guest| {
+            let applied = self.tracker.call(Question::Frame, now, &mut out.events, |guest| {
                 let update = guest.advance(frame, detections, motion)?;
                 ledger.apply(update).map_err(GuestFailure::Invalid)
             });
@@ -115,7 +116,7 @@ impl CameraGuests {
         let over = self.pending_endings.len().saturating_sub(MAX_PENDING_ENDINGS);
         self.pending_endings.drain(..over);
         let ended = self.pending_endings.clone();
-        if self.ask_scorer(out, |guest| guest.observe(frame, detections, tracks, &ended)) {
+        if self.ask_scorer(Question::Frame, out, |guest| guest.observe(frame, detections, tracks, &ended)) {
             self.pending_endings.clear();
         } else {
             self.metrics.dropped(DropReason::ScorerFailed, 1);
@@ -124,11 +125,11 @@ impl CameraGuests {
 
     pub(super) fn tick_scorer(&mut self, out: &mut Outcome) {
         let now = self.now.timestamp_ns;
-        self.ask_scorer(out, |guest| guest.tick(now));
+        self.ask_scorer(Question::Tick, out, |guest| guest.tick(now));
     }
 
     pub(super) fn flush_scorer(&mut self, out: &mut Outcome) {
-        if !self.ask_scorer(out, ScorerGuest::flush) {
+        if !self.ask_scorer(Question::Flush, out, ScorerGuest::flush) {
             self.metrics.dropped(DropReason::ScorerFailed, 1);
         }
         self.scorer_saved = None;
@@ -139,6 +140,7 @@ impl CameraGuests {
     /// Asks the scorer and passes on what it gives up; false when it is away or failed instead.
     fn ask_scorer(
         &mut self,
+        question: Question,
         out: &mut Outcome,
         ask: impl Fn(&mut ScorerGuest) -> Result<Vec<Shot>, GuestFailure>,
     ) -> bool {
@@ -147,7 +149,7 @@ impl CameraGuests {
                 return false;
             }
             let (ledger, now) = (&self.ledger, &self.now);
-            let given = self.scorer.call(now.timestamp_ns, &mut out.events, |guest| {
+            let given = self.scorer.call(question, now.timestamp_ns, &mut out.events, |guest| {
                 let shots = ask(guest)?;
                 believable(&shots, ledger, now).map_err(GuestFailure::Invalid)?;
                 Ok(shots)

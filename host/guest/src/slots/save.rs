@@ -5,6 +5,7 @@
 
 use super::{CameraGuests, Outcome};
 use crate::error::GuestFailure;
+use crate::slot::Question;
 
 impl CameraGuests {
     pub(super) fn save_if_due(&mut self, out: &mut Outcome) {
@@ -24,7 +25,7 @@ impl CameraGuests {
 
     fn save_scorer(&mut self, out: &mut Outcome) {
         // The held shots leave the guest with `save`, so they are handed back right away.
-        let saved = self.scorer.call(self.now.timestamp_ns, &mut out.events, |guest| {
+        let saved = self.scorer.call(Question::Save, self.now.timestamp_ns, &mut out.events, |guest| {
             let saved = match guest.save() {
                 // A guest that does not support saving is left alone: it starts from nothing after a failure.
                 Err(GuestFailure::Refused(_)) => return Ok(None),
@@ -50,10 +51,11 @@ impl CameraGuests {
         // Its latest event may be long ago: the recorder cuts by the time of saves.
         let now = self.now;
         self.formatter.set_time(&now);
-        let saved = self.formatter.call(self.now.timestamp_ns, &mut out.events, |guest| match guest.save() {
-            Err(GuestFailure::Refused(_)) => Ok(None),
-            saved => saved.map(Some),
-        });
+        let saved =
+            self.formatter.call(Question::Save, self.now.timestamp_ns, &mut out.events, |guest| match guest.save() {
+                Err(GuestFailure::Refused(_)) => Ok(None),
+                saved => saved.map(Some),
+            });
         match saved {
             Some(saved) => self.formatter_saved = saved,
             None => {

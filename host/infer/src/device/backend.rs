@@ -147,7 +147,7 @@ impl DeviceBackend {
         // of two), so there is one size.
         let mode = session.mode(batch, model.max_batch);
         let run = match model.info.provider {
-            _ if mode == Mode::Graph => model.max_batch,
+            _ if mode == Mode::Full => model.max_batch,
             Provider::Cuda => model.spec.fixed_batch.unwrap_or(model.max_batch),
             _ => model.spec.fixed_batch.unwrap_or(batch),
         };

@@ -32,16 +32,16 @@ struct Bound {
 pub(super) enum Mode {
     /// Kernel by kernel.
     Launched,
-    /// All of it at once, as a CUDA graph; always of one size.
-    Graph,
+    /// Always of one size: by an engine for that size, and all of it at once as a CUDA graph where that is wanted.
+    Full,
 }
 
 /// The sessions of one thread, which take turns on one stream.
 pub(super) struct DeviceSession {
     // Declared in the order in which they must go: sessions use the stream.
     launched: Bound,
-    /// A session keeps one graph and runs nothing else, so it is one of its own.
-    graph: Option<Bound>,
+    /// An engine for one size takes no other, and a session keeps one graph and runs nothing else: so it is one of its own.
+    full: Option<Bound>,
     options: RunOptions<NoSelectedOutputs>,
     stream: Stream,
     ordinal: i32,
@@ -80,12 +80,12 @@ impl DeviceSession {
         provider_is_built_in(model.info.provider).map_err(failed)?;
         let ordinal = i32::try_from(model.gpu.ordinal()).map_err(|e| failed(e.to_string()))?;
         let launched = Self::bound(rt, model, &stream, ordinal, Mode::Launched)?;
-        let graphs = model.config.cuda_graphs && model.info.provider == Provider::TensorRt;
-        let graph = graphs.then(|| Self::bound(rt, model, &stream, ordinal, Mode::Graph)).transpose()?;
+        let apart = (model.config.cuda_graphs || model.full.is_some()) && model.info.provider == Provider::TensorRt;
+        let full = apart.then(|| Self::bound(rt, model, &stream, ordinal, Mode::Full)).transpose()?;
         // What comes next is on the same stream, and waited for there.
         let mut options = RunOptions::new().map_err(|e| failed(e.message().to_owned()))?;
         options.disable_device_sync().map_err(|e| failed(e.message().to_owned()))?;
-        Ok(Self { launched, graph, options, stream, ordinal })
+        Ok(Self { launched, full, options, stream, ordinal })
     }
 
     fn bound(rt: &Runtime<'_>, model: &Inner, stream: &Stream, ordinal: i32, mode: Mode) -> Result<Bound, InferError> {
@@ -100,15 +100,20 @@ impl DeviceSession {
                     let input = model.description.inputs.first().map_or("", |i| i.name.as_str());
                     format!("{input}:{batch}x3x{}x{}", model.size.1, model.size.0)
                 };
+                let most = model.max_batch;
+                let (least, usual) = if mode == Mode::Full { (most, most) } else { (1, most.div_ceil(2)) };
                 let mut options = ep::TensorRT::default()
                     .with_device_id(ordinal)
                     .with_fp16(true)
                     .with_ep_context_embed_mode(1)
-                    .with_cuda_graph(mode == Mode::Graph)
-                    .with_profile_min_shapes(shapes(1))
-                    .with_profile_opt_shapes(shapes(model.max_batch.div_ceil(2)))
-                    .with_profile_max_shapes(shapes(model.max_batch));
+                    .with_builder_optimization_level(model.config.engine_level)
+                    .with_cuda_graph(mode == Mode::Full && model.config.cuda_graphs)
+                    .with_profile_min_shapes(shapes(least))
+                    .with_profile_opt_shapes(shapes(usual))
+                    .with_profile_max_shapes(shapes(most));
                 if let Some(folder) = &model.cache {
+                    // Both engines are of one graph, which is what their files are named after.
+                    let folder = &folder.join(if mode == Mode::Full { "full" } else { "any" });
                     std::fs::create_dir_all(folder)
                         .map_err(|e| failed(format!("its engine cannot be kept in {}: {e}", folder.display())))?;
                     options = options
@@ -126,12 +131,13 @@ impl DeviceSession {
                 unsafe { options.with_compute_stream(stream.raw().cast()) }.build()
             }
         };
+        let bytes = model.full.as_ref().filter(|_| mode == Mode::Full).unwrap_or(&model.bytes);
         let open = || -> Result<Bound, ort::Error> {
             let session = Session::builder(rt.environment())?
                 .with_optimization_level(GraphOptimizationLevel::Level3)?
                 .with_log_level(ort::logging::LogLevel::Error)?
                 .with_execution_providers([provider.error_on_failure()])?
-                .commit_from_memory(&model.bytes)?;
+                .commit_from_memory(bytes)?;
             let binding = session.create_binding()?;
             Ok(Bound { binding, session })
         };
@@ -140,7 +146,7 @@ impl DeviceSession {
 
     /// How a batch of at most `most` pictures is run best.
     pub(super) fn mode(&self, batch: usize, most: usize) -> Mode {
-        mode(self.graph.is_some(), batch, most)
+        mode(self.full.is_some(), batch, most)
     }
 
     /// The stream that it runs on.
@@ -178,7 +184,7 @@ impl DeviceSession {
             let api = ort::api();
             let bind = if input { api.BindInput } else { api.BindOutput };
             let status =
-                bind(pick(&mut self.launched, &mut self.graph, mode).binding.ptr_mut(), name.as_ptr(), tensor.ptr());
+                bind(pick(&mut self.launched, &mut self.full, mode).binding.ptr_mut(), name.as_ptr(), tensor.ptr());
             if status.0.is_null() {
                 return Ok(());
             }
@@ -190,21 +196,21 @@ impl DeviceSession {
 
     /// Puts a run of what is bound behind the stream's other work, without waiting for it.
     pub(super) fn run(&mut self, mode: Mode) -> Result<(), ort::Error> {
-        let Bound { binding, session } = pick(&mut self.launched, &mut self.graph, mode);
+        let Bound { binding, session } = pick(&mut self.launched, &mut self.full, mode);
         session.run_binding_with_options(binding, &self.options).map(drop)
     }
 }
 
-/// A graph always computes all `most` pictures, so a batch that would leave more than a quarter of it empty is launched (148
+/// A session for full batches always computes all `most` pictures, so a batch that would leave more than a quarter of it empty is launched (148
 /// cameras with batches of 3 to 8 were slowed down badly by graphs; 155 with batches of 27 needed them).
-fn mode(has_graph: bool, batch: usize, most: usize) -> Mode {
-    if has_graph && batch * 4 >= most * 3 { Mode::Graph } else { Mode::Launched }
+fn mode(has_full: bool, batch: usize, most: usize) -> Mode {
+    if has_full && batch * 4 >= most * 3 { Mode::Full } else { Mode::Launched }
 }
 
-/// The session of a mode; the only one where there is no graph.
-fn pick<'a>(launched: &'a mut Bound, graph: &'a mut Option<Bound>, mode: Mode) -> &'a mut Bound {
-    match (mode, graph) {
-        (Mode::Graph, Some(graph)) => graph,
+/// The session of a mode; the only one where there is none for full batches.
+fn pick<'a>(launched: &'a mut Bound, full: &'a mut Option<Bound>, mode: Mode) -> &'a mut Bound {
+    match (mode, full) {
+        (Mode::Full, Some(full)) => full,
         _ => launched,
     }
 }
@@ -230,9 +236,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearly_full_batches_go_as_a_graph() {
+    fn nearly_full_batches_go_as_full_ones() {
         let modes = [1, 23, 24, 32].map(|batch| mode(true, batch, 32));
-        assert_eq!(modes, [Mode::Launched, Mode::Launched, Mode::Graph, Mode::Graph]);
-        assert_eq!((mode(true, 1, 1), mode(false, 32, 32)), (Mode::Graph, Mode::Launched));
+        assert_eq!(modes, [Mode::Launched, Mode::Launched, Mode::Full, Mode::Full]);
+        assert_eq!((mode(true, 1, 1), mode(false, 32, 32)), (Mode::Full, Mode::Launched));
     }
 }

@@ -65,19 +65,24 @@ fn builders(version: &str, capability: &str) -> [String; 2] {
 }
 
 /// Where the engines of this model on this machine go: an engine works only with the model, input size, GPU, driver and
-/// TensorRT that it was built with.
+/// TensorRT that it was built with; another builder level makes another one.
 pub(super) fn cache_folder(config: &InferConfig, info: &ModelInfo, gpu: &GpuInfo, size: (u32, u32)) -> Option<PathBuf> {
     let root = config.engine_cache.as_ref()?;
     let version = version().ok()?;
-    Some(root.join(folder_name(info, gpu, size, &version)))
+    Some(root.join(folder_name(info, gpu, size, &version, config.engine_level)))
 }
 
-fn folder_name(info: &ModelInfo, gpu: &GpuInfo, (width, height): (u32, u32), tensorrt: &str) -> String {
+fn folder_name(info: &ModelInfo, gpu: &GpuInfo, (width, height): (u32, u32), tensorrt: &str, level: u8) -> String {
     let plain = |text: &str| -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
     };
     let model = info.sha256.get(..16).unwrap_or(&info.sha256);
-    format!("{model}-{width}x{height}-{}-cuda{}-trt{}", plain(&gpu.name), plain(&gpu.driver), plain(tensorrt))
+    format!(
+        "{model}-{width}x{height}-{}-cuda{}-trt{}-level{level}",
+        plain(&gpu.name),
+        plain(&gpu.driver),
+        plain(tensorrt)
+    )
 }
 
 #[cfg(test)]
@@ -113,12 +118,13 @@ mod tests {
             driver: driver.to_owned(),
         };
         let of = [
-            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.6.0"),
-            folder_name(&info("ab"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.6.0"),
-            folder_name(&info("aa"), &gpu("NVIDIA H100 80GB/x", "13.0"), (640, 640), "10.6.0"),
-            folder_name(&info("aa"), &gpu("NVIDIA H200", "12.8"), (640, 640), "10.6.0"),
-            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 384), "10.6.0"),
-            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.7.0"),
+            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.6.0", 3),
+            folder_name(&info("ab"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.6.0", 3),
+            folder_name(&info("aa"), &gpu("NVIDIA H100 80GB/x", "13.0"), (640, 640), "10.6.0", 3),
+            folder_name(&info("aa"), &gpu("NVIDIA H200", "12.8"), (640, 640), "10.6.0", 3),
+            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 384), "10.6.0", 3),
+            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.7.0", 3),
+            folder_name(&info("aa"), &gpu("NVIDIA H200", "13.0"), (640, 640), "10.6.0", 5),
         ];
         for (n, name) in of.iter().enumerate() {
             assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "-.x".contains(c)), "{name}");

@@ -6,6 +6,8 @@
 //!
 //! All in pixels of the input. A point is x, y and, in most models, a visibility.
 
+use std::borrow::Cow;
+
 use facestream_core::Point;
 
 use facestream_gpu::Rule;
@@ -125,19 +127,20 @@ impl Yolo {
             format!("the output has {rows} rows, too few for a box, a class and {} points", points.count)
         })?;
         let row = |n: usize| &data[n * count..(n + 1) * count];
-        // Row by row, as the tensor lies in memory: best class of every anchor first.
-        let mut best = row(4).to_vec();
-        let mut class = vec![0u32; count];
+        // Row by row, as the tensor lies in memory: best class of every anchor first. Faces have one, which needs no copy.
+        let mut best = Cow::Borrowed(row(4));
+        let mut class = if classes > 1 { vec![0u32; count] } else { Vec::new() };
         for n in 1..classes {
-            for ((best, class), &score) in best.iter_mut().zip(&mut class).zip(row(4 + n)) {
+            for ((best, class), &score) in best.to_mut().iter_mut().zip(&mut class).zip(row(4 + n)) {
                 if score > *best {
                     (*best, *class) = (score, n as u32);
                 }
             }
         }
-        let found = best.iter().zip(&class).enumerate().filter(|(_, (score, _))| **score >= threshold);
+        let found = best.iter().enumerate().filter(|(_, score)| **score >= threshold);
         Ok(found
-            .map(|(a, (&score, &class_id))| {
+            .map(|(a, &score)| {
+                let class_id = class.get(a).copied().unwrap_or(0);
                 let (cx, cy, w, h) = (row(0)[a], row(1)[a], row(2)[a], row(3)[a]);
                 let at = |n: usize| row(4 + classes + n)[a];
                 Candidate {

@@ -99,8 +99,17 @@ impl Supervisor {
         entry.to.digest = guest.component.digest().to_string();
 
         // In a rollout new settings are on probation, too, which takes an instance of their own.
-        let as_it_is = request.rollout.is_none() || camera.book().wanted(slot).config == wanted.config;
-        if as_it_is && self.is_same_guest(&camera, slot, wanted, &entry.to) {
+        let unchanged = camera.book().wanted(slot).config == wanted.config;
+        let as_it_is = request.rollout.is_none() || unchanged;
+        let same_guest = as_it_is && self.is_same_guest(&camera, slot, wanted, &entry.to);
+        // Instantiated, configured and tried here, so that the camera stands still for save and restore alone. New settings
+        // of the guest that runs are tried, too: they would break it without a guest before it to go back to.
+        let prepare = |guest| match camera.factory().prepare(slot, guest) {
+            Ok(prepared) => Ok(prepared),
+            Err(error) => Err(failed(entry.clone(), error)),
+        };
+        let prepared = if same_guest && unchanged { None } else { Some(prepare(guest.clone())?) };
+        if same_guest {
             let changing = self.changing_of(&camera)?;
             match self.reconfigure(&camera, slot, wanted, entry.clone())? {
                 Ok(report) => {
@@ -114,12 +123,12 @@ impl Supervisor {
             drop(changing);
         }
 
-        // Instantiated, configured and tried here, so that the camera stands still for save and restore alone.
         let frames = request.probation_frames.unwrap_or(self.parts.guest_config.probation_frames);
-        let prepared = match camera.factory().prepare(slot, guest) {
-            Ok(prepared) => prepared.on_probation_for(frames),
-            Err(error) => return Err(failed(entry, error)),
+        let prepared = match prepared {
+            Some(prepared) => prepared,
+            None => prepare(guest)?,
         };
+        let prepared = prepared.on_probation_for(frames);
         // From here on no stop and no other swap of this camera comes between what runs and what is remembered.
         let _changing = self.changing_of(&camera)?;
         let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());

@@ -148,8 +148,13 @@ impl Supervisor {
         who: &str,
     ) -> Result<SwapReport, TrialFailure> {
         let camera = self.running(id)?;
-        let wanted = camera.ask(move |stage| stage.candidate(slot).map(|c| c.wanted.clone()))?;
-        let wanted = wanted.ok_or(TrialFailure::NoCandidate(slot))?;
+        let candidate =
+            camera.ask(move |stage| stage.candidate(slot).map(|c| (c.wanted.clone(), c.shadow.report())))?;
+        let (wanted, report) = candidate.ok_or(TrialFailure::NoCandidate(slot))?;
+        if let Some(why) = report.reason {
+            let told = format!("it was given up beside the {slot}: {why}; a swap (PUT) would still try it");
+            return Err(SwapFailure::refused(&wanted.guest, told).into());
+        }
         let request = SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None };
         let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
         // It may have been dropped meanwhile, which is what is wanted.
