@@ -302,9 +302,12 @@ impl Sandbox {
     }
 }
 
-/// Message, causes and wasm backtrace, bounded.
+/// What happened, then the wasm backtrace on the way there, bounded: what is cut off must not be the cause.
 fn text_of(error: &wasmtime::Error) -> String {
-    let mut text = format!("{error:?}");
+    let mut text = match error.chain().count() {
+        1 => format!("{error:?}"),
+        _ => format!("{}\n{error:?}", error.root_cause()),
+    };
     if text.len() > MAX_TRAP_TEXT {
         let end = (0..=MAX_TRAP_TEXT).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
         text.truncate(end);
