@@ -25,7 +25,10 @@ pub(crate) struct Output {
 
 /// A file that keeps what it held until something new is written to it or it is flushed: a run that fails before its first
 /// frame must not have emptied the results of the last one.
-pub(crate) struct Replaced(File, bool);
+pub(crate) struct Replaced {
+    file: File,
+    begun: bool,
+}
 
 impl Replaced {
     /// Opens or makes the file.
@@ -33,15 +36,15 @@ impl Replaced {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
-        OpenOptions::new().write(true).create(true).truncate(false).open(path).map(|file| Self(file, false))
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).map(|file| Self { file, begun: false })
     }
 
     fn begin(&mut self) -> std::io::Result<()> {
         // Pipes and devices have no length.
-        if !self.1 && self.0.metadata()?.is_file() {
-            self.0.set_len(0)?;
+        if !self.begun && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
         }
-        self.1 = true;
+        self.begun = true;
         Ok(())
     }
 }
@@ -49,12 +52,12 @@ impl Replaced {
 impl Write for Replaced {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.begin()?;
-        self.0.write(bytes)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.begin()?;
-        self.0.flush()
+        self.file.flush()
     }
 }
 

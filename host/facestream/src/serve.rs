@@ -151,7 +151,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
-    let mut end = std::pin::pin!(end(told_to_stop(interrupts), lost));
+    let mut end = std::pin::pin!(end(told_to_stop(interrupts).cancelled_owned(), lost));
     let (unfinished, why) = tokio::select! {
         restored = &mut restoring => {
             let restored = restored??;
@@ -196,14 +196,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// Exit code when a second signal did not let the host stop in order.
 const AT_ONCE: i32 = 130;
 
-/// Completes when the process is told to stop. Told once more, it ends at once: whoever asks twice does not want to wait.
-async fn told_to_stop(mut interrupts: Interrupts) {
-    interrupts.next().await;
+/// Is cancelled when the process is told to stop. Told once more, also while it stops for a lost GPU, it ends at once: whoever
+/// asks twice does not want to wait.
+fn told_to_stop(mut interrupts: Interrupts) -> CancellationToken {
+    let told = CancellationToken::new();
+    let tell = told.clone();
     tokio::spawn(async move {
+        interrupts.next().await;
+        tell.cancel();
         interrupts.next().await;
         tracing::warn!("told to stop once more: ending at once; what is neither delivered nor on disk is lost");
         std::process::exit(AT_ONCE);
     });
+    told
 }
 
 /// How often GPUs are asked whether they still answer.

@@ -27,12 +27,7 @@ pub(crate) fn carry(
     if let Some(saved) = saved {
         match restore(saved) {
             Ok(()) => return Ok(if saved.schema == schema { PRIVATE } else { NEUTRAL }),
-            Err(GuestFailure::Refused(why)) if saved.schema == schema => {
-                tracing::warn!(schema, %why, "a guest does not read the state of its own schema; what the contract's form says of it is carried alone");
-            }
-            Err(GuestFailure::Refused(why)) => {
-                tracing::info!(from = saved.schema, to = schema, %why, "a guest does not read the state of the one before it; what the contract's form says of it is carried alone");
-            }
+            Err(GuestFailure::Refused(_)) => {}
             Err(failure) => return Err(failure),
         }
     }

@@ -170,8 +170,10 @@ impl FormatterGuest {
     /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
     pub(crate) fn call_restore(&mut self, state: &Snapshot) -> Result<(), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_formatting();
-        let state = convert::snapshot_to_wit(state);
-        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state))
+        let wit = convert::snapshot_to_wit(state);
+        self.sandbox
+            .call(CallKind::Frame, |store| guest.call_restore(store, &wit))
+            .inspect_err(|failure| self.sandbox.tell_unread(&state.schema, failure))
     }
 
     fn checked(&self, written: Vec<formatting::Message>) -> Result<Vec<WrittenMessage>, GuestFailure> {

@@ -14,7 +14,7 @@ use crate::component::GuestComponent;
 use crate::config::GuestLimits;
 use crate::digest::Digest;
 use crate::engine::Ticking;
-use crate::error::{GuestFailure, Refusal};
+use crate::error::{GuestFailure, Refusal, one_line};
 use crate::host::limits::CallKind;
 use crate::host::{GuestTime, HostState};
 use crate::record::Recorder;
@@ -130,6 +130,15 @@ impl Sandbox {
 
     pub(crate) fn limits(&self) -> &GuestLimits {
         &self.env.limits
+    }
+
+    /// Says why the guest does not read a state: whoever swaps sees only that less was carried.
+    pub(crate) fn tell_unread(&self, schema: &str, failure: &GuestFailure) {
+        if matches!(failure, GuestFailure::Refused(_)) {
+            let state = if schema.is_empty() { "of the contract's own form" } else { schema };
+            let state = one_line(state, 128);
+            tracing::info!(camera = %self.env.camera, guest = self.env.guest, state, %failure, "a guest did not read a state");
+        }
     }
 
     /// Bytes of memories and tables.

@@ -144,8 +144,10 @@ impl ScorerGuest {
             ));
         };
         let guest = self.exports.0.facestream_analytics_scoring();
-        let state = convert::snapshot_to_wit(state);
-        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state, &given))
+        let wit = convert::snapshot_to_wit(state);
+        self.sandbox
+            .call(CallKind::Frame, |store| guest.call_restore(store, &wit, &given))
+            .inspect_err(|failure| self.sandbox.tell_unread(&state.schema, failure))
     }
 
     /// Takes shots with their pictures out of the guest's hands and checks them.

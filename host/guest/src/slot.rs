@@ -45,6 +45,9 @@ pub(crate) enum Question {
     Save,
 }
 
+/// Refusals in a row of each question.
+type Refusals = [u32; Question::Save as usize + 1];
+
 /// One slot.
 #[derive(Debug)]
 pub(crate) struct Slot<G> {
@@ -60,7 +63,7 @@ pub(crate) struct Slot<G> {
     recycle_percent: u32,
     /// Memory above which the instance is made anew.
     recycle_above: u64,
-    refusals: [u32; 6],
+    refusals: Refusals,
     totals: Totals,
     last_error: Option<String>,
     /// The latest time on the frame clock that the slot heard of.
@@ -84,7 +87,7 @@ impl<G: Guest> Slot<G> {
             breaker: Breaker::new(&config.breaker),
             recycle_percent: config.recycle_above_percent,
             recycle_above: u64::MAX,
-            refusals: [0; 6],
+            refusals: Refusals::default(),
             totals: Totals::default(),
             last_error: None,
             now_ns: 0,
@@ -130,7 +133,7 @@ impl<G: Guest> Slot<G> {
             match started {
                 Ok(guest) => {
                     self.place(guest);
-                    self.refusals = [0; 6];
+                    self.refusals = Refusals::default();
                     self.totals.restarts += 1;
                     tracing::info!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, "guest restarted");
                     events.push(Event::GuestRestarted {
@@ -241,7 +244,7 @@ impl<G: Guest> Slot<G> {
     fn start_over(&mut self) {
         self.backoff.reset();
         self.breaker.reset();
-        self.refusals = [0; 6];
+        self.refusals = Refusals::default();
         self.last_error = None;
         self.down_since_ns = None;
     }

@@ -106,9 +106,11 @@ impl TrackerGuest {
     /// `Refused(UnsupportedSnapshot)` from the guest; any other failure.
     pub(crate) fn call_restore(&mut self, state: &Snapshot, tracks: &[Track]) -> Result<(), GuestFailure> {
         let guest = self.exports.0.facestream_analytics_tracking();
-        let state = convert::snapshot_to_wit(state);
+        let wit = convert::snapshot_to_wit(state);
         let tracks = records::tracks(tracks);
-        self.sandbox.call(CallKind::Frame, |store| guest.call_restore(store, &state, tracks))
+        self.sandbox
+            .call(CallKind::Frame, |store| guest.call_restore(store, &wit, tracks))
+            .inspect_err(|failure| self.sandbox.tell_unread(&state.schema, failure))
     }
 }
 

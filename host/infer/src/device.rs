@@ -84,7 +84,7 @@ impl DeviceModel {
         gpu: &Arc<Gpu>,
         provider: Provider,
         config: &InferConfig,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
     ) -> Result<Arc<Self>, InferError> {
         let Source { name, sha256, family, description, bytes, full, max_batch, is_engine } = source;
         let spec = family.input();
@@ -100,6 +100,17 @@ impl DeviceModel {
             (wanted, _) => wanted,
         };
         let most = max_batch.or(spec.fixed_batch).unwrap_or(usize::MAX);
+        let largest = wanted.min(most).clamp(1, facestream_gpu::MAX_IMAGES);
+        let full = match full {
+            Some(full) if max_batch == Some(largest) => Some(full),
+            Some(_) => {
+                notes.push(format!(
+                    "its engine for full batches of {most} is not used: batches have {largest} pictures here (infer.max_batch)"
+                ));
+                None
+            }
+            None => None,
+        };
         let info = ModelInfo {
             name,
             family: family.name(),
@@ -113,7 +124,6 @@ impl DeviceModel {
         let cache = (provider == Provider::TensorRt && !is_engine)
             .then(|| tensorrt::cache_folder(config, &info, gpu.info(), size))
             .flatten();
-        let largest = wanted.min(most).clamp(1, facestream_gpu::MAX_IMAGES);
         let inner = Arc::new(Inner {
             gpu: Arc::clone(gpu),
             info: info.clone(),
@@ -122,7 +132,7 @@ impl DeviceModel {
             config: config.clone(),
             description,
             bytes,
-            full: full.filter(|_| Some(largest) == max_batch),
+            full,
             size,
             is_engine,
             max_batch: largest,

@@ -174,8 +174,8 @@ impl WantedStore for SqliteWanted {
         both.commit()?;
         // Its address may hold a password, and older pages stay in the log until it is started over. The camera is
         // forgotten already, so a disk that has no room for this is only noted.
-        if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::warn!(camera = %id, %error, "its address may stay in the log of the data base until the next stop");
+        if removed && let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(camera = %id, %error, "its address may stay in the log of the database until the next stop");
         }
         Ok(removed)
     }

@@ -124,7 +124,7 @@ impl<G: Guest> Slot<G> {
         let Probation { old, filling, standing, saved, stale, failure, .. } = probation;
         let failed = std::mem::replace(&mut self.filling, filling);
         let probed = matches!(std::mem::replace(&mut self.standing, standing), Standing::Probing);
-        self.refusals = [0; 6];
+        self.refusals = Default::default();
         self.down_since_ns = None;
         if let Some(old) = old {
             self.place(old);
