@@ -45,7 +45,8 @@ pub(crate) async fn show(
 
 /// Delete a guest
 ///
-/// Not while a camera wants it, and not one that ships with the host.
+/// Not while a camera wants it, it runs as a candidate beside a guest or a rollout needs it, and not one that ships with
+/// the host.
 #[utoipa::path(delete, path = "/api/v1/guests/{reference}", tag = "guests", operation_id = "delete_guest",
     params(("reference" = String, Path, description = "`name`, `name@version` or `sha256:<hex>`")), responses(
     (status = 204, description = "The guest is gone."),

@@ -54,8 +54,8 @@ pub(crate) async fn slot(
 ///
 /// Another guest takes over between two frames, with its state. It is loaded, compiled, configured and tried on made-up
 /// frames first. The guest before is kept for `probation_frames` and comes back with the state when the new one fails
-/// meanwhile; `history` tells. When only settings differ from what runs, the guest that runs takes them as it is; one that
-/// cannot is replaced by an instance of its own. When anything fails, the old guest goes on, but
+/// meanwhile; `history` tells. When only settings differ from what runs, they are tried in the same way, and the guest
+/// that runs takes them as it is, without probation; one that cannot is replaced by an instance of its own. When anything fails, the old guest goes on, but
 /// for one thing: where only writing the change down fails (a full disk), it is made, and a 503 says so. With `dry_run` nothing changes:
 /// a throw-away instance gets the present state and the last seconds, and the answer is a report of the differences.
 #[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "slots", operation_id = "swap_guest",

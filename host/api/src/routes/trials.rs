@@ -129,7 +129,7 @@ pub(crate) async fn drop_shadow(
 /// Put a candidate into the slot
 ///
 /// As a change of the slot does: a fresh instance takes over the state of the guest that runs, on probation. The candidate
-/// ends when that went well.
+/// ends when that went well. One that was given up is refused; a change of the slot would still try it.
 #[utoipa::path(post, path = "/api/v1/cameras/{id}/guests/{slot}/shadow/promote", tag = "trials",
     operation_id = "promote_shadow",
     params(("id" = String, Path, description = "Name of the camera"),
