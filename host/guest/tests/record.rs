@@ -124,6 +124,35 @@ fn a_run_of_the_built_in_guests_replays_bit_for_bit() {
 }
 
 #[test]
+fn a_recording_that_begins_at_a_swap_replays_bit_for_bit_with_its_settings() {
+    let swaps = [
+        (SlotKind::Tracker, "bytetrack", json!({})),
+        (SlotKind::Tracker, "botsort", json!({ "track_buffer_ms": 300 })),
+        (SlotKind::Scorer, "best-shot", json!({ "improved": false })),
+        (SlotKind::Formatter, "mega", json!({ "topic": "other" })),
+    ];
+    // Before the swap less and more than is kept: what is kept begins with the instance, or with its first save.
+    for (before, start) in [(50, Start::Fresh), (400, Start::Snapshot)] {
+        for (slot, name, config) in &swaps {
+            let mut built = built_or_skip!(RecorderConfig { max_bytes: 64 << 20, ..RecorderConfig::default() });
+            for n in 0..before + 60 {
+                if n == before {
+                    let guest = SlotGuest::new(*name, built.component(name), config.clone());
+                    let prepared = built.guests.factory().prepare(*slot, guest).unwrap_or_else(|e| panic!("{e}"));
+                    built.guests.commit_swap(prepared.on_probation_for(20)).unwrap_or_else(|e| panic!("{e}"));
+                }
+                built.guests.process(&frame(n), &walking(n), None);
+            }
+            let bundle = written(&recorded(&mut built.guests, *slot));
+            assert_eq!((bundle.manifest.start, &bundle.manifest.config), (start, config), "{name}");
+            let report = again(&bundle, &built.component(name));
+            assert!(report.same_guest && report.as_recorded(), "{slot}: {report:#?}");
+            assert_eq!((report.different, report.missing_answers), (0, 0), "{slot}: {report:#?}");
+        }
+    }
+}
+
+#[test]
 fn without_the_flag_no_byte_of_a_picture_is_in_a_recording() {
     let mut built = built_or_skip!(RecorderConfig::default());
     let mut payloads = Vec::new();

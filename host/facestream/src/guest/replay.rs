@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use facestream_guest_host::record::{Bundle, Replay, ReplayReport, replay};
+use facestream_guest_host::record::{Bundle, Replay, ReplayReport, Start, replay};
 use facestream_guest_host::{GuestComponent, GuestConfig, GuestEngine};
 
 /// `facestream guest replay`.
@@ -68,7 +68,18 @@ fn print(report: &ReplayReport) {
     line("recording", &format!("{} of camera {}", report.slot, report.camera));
     line("recorded", &format!("{} {}", report.recorded_guest, report.recorded_digest));
     line("replayed", &report.replayed_digest);
-    line("state", report.state);
+    let begins = match report.start {
+        Start::Fresh => "with a new instance",
+        Start::Snapshot => "at a saved state",
+        Start::Midway => "in the middle: the state before it is not known",
+    };
+    line("begins", begins);
+    let state = match report.state {
+        "private" => "private: the guest's own, taken over",
+        "neutral" => "neutral: tracks or held shots, taken over in the contract's form",
+        _ => "none: the guest began with nothing",
+    };
+    line("state", state);
     line("calls", &format!("{} of {}", report.replayed, report.calls));
     line(
         "answers",

@@ -63,11 +63,11 @@ pub struct ComparisonReport {
 /// How two trackers agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TracksReport {
-    /// Ids that both used.
+    /// Ids that both gave to the same object (IoU 0.5 at least) at some time.
     pub ids_kept: u64,
-    /// Ids that only the candidate used.
+    /// The candidate's other ids.
     pub ids_new: u64,
-    /// Ids that only the active one used.
+    /// The active one's other ids.
     pub ids_lost: u64,
     /// Tracks, summed over frames, that have the same id on the same object.
     pub matched: u64,
@@ -164,6 +164,8 @@ pub struct Comparison {
     active: Side,
     candidate: Side,
     ids: [HashSet<u64>; 2],
+    /// Ids that both gave to the same object at least once.
+    kept: HashSet<u64>,
     tracks: TracksReport,
     shift_sum: f64,
     chosen: [HashMap<ShotKey, f32>; 2],
@@ -183,6 +185,7 @@ impl Comparison {
             active: Side::default(),
             candidate: Side::default(),
             ids: Default::default(),
+            kept: HashSet::new(),
             tracks: TracksReport::default(),
             shift_sum: 0.0,
             chosen: Default::default(),
@@ -242,6 +245,9 @@ impl Comparison {
                     self.shift_sum += shift;
                     self.tracks.max_box_shift_px = self.tracks.max_box_shift_px.max(shift);
                     self.tracks.matched += 1;
+                    if self.ids[0].contains(&t.id) {
+                        self.kept.insert(t.id);
+                    }
                     met += 1;
                 }
                 Some(_) => {
@@ -265,12 +271,12 @@ impl Comparison {
     #[must_use]
     pub fn report(&self) -> ComparisonReport {
         let tracks = (self.slot == SlotKind::Tracker).then(|| {
-            let kept = self.ids[0].intersection(&self.ids[1]).count() as u64;
+            let kept = self.kept.len() as u64;
             let matched = self.tracks.matched;
             TracksReport {
                 ids_kept: kept,
-                ids_new: self.ids[1].len() as u64 - kept,
-                ids_lost: self.ids[0].len() as u64 - kept,
+                ids_new: self.ids[1].difference(&self.kept).count() as u64,
+                ids_lost: self.ids[0].difference(&self.kept).count() as u64,
                 mean_box_shift_px: if matched == 0 { 0.0 } else { self.shift_sum / matched as f64 },
                 ..self.tracks
             }

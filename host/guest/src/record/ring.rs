@@ -39,7 +39,7 @@ pub(crate) struct Ring {
     /// Numbers of the calls that a replay can begin at.
     checkpoints: VecDeque<u64>,
     start: Start,
-    /// Settings in force before the first call that is kept.
+    /// Settings that a replay begins with: those in force before the first call that is kept, or given by it.
     config: String,
     /// Everything goes here too while somebody looks on, pictures included.
     pub(crate) feed: Option<Vec<Arc<RecordedCall>>>,
@@ -102,6 +102,13 @@ impl Ring {
         }
         if self.max_bytes == 0 {
             return;
+        }
+        // Of a fresh instance the first call is what gives it its settings: a replay begins with them.
+        if let Call::Configure { config } = &call.call
+            && self.first == 0
+            && self.calls.is_empty()
+        {
+            self.config.clone_from(config);
         }
         let resumable = matches!(&call.answer, Answer::State { state, .. } if state.data.is_kept());
         if resumable {
@@ -258,11 +265,13 @@ mod tests {
     fn settings_that_were_let_go_are_remembered() {
         let mut ring = ring(1, 1 << 20);
         ring.push(call(0, Call::Configure { config: r#"{"a":1}"#.to_owned() }, Answer::Done));
-        assert_eq!((ring.copy(None).start, ring.copy(None).config.as_str()), (Start::Fresh, "{}"));
+        assert_eq!((ring.copy(None).start, ring.copy(None).config.as_str()), (Start::Fresh, r#"{"a":1}"#));
+        ring.push(call(0, Call::Configure { config: r#"{"a":2}"#.to_owned() }, Answer::Done));
+        assert_eq!(ring.copy(None).config, r#"{"a":1}"#, "what it began with");
         for n in 1..5 {
             ring.push(save(n));
         }
-        assert_eq!(ring.copy(None).config, r#"{"a":1}"#);
+        assert_eq!(ring.copy(None).config, r#"{"a":2}"#);
     }
 
     #[test]
