@@ -192,17 +192,43 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
 
-    // It ends with the host, which says so; cameras keep what they have.
+    // What ran before was deleted: the way back is named, not a digest alone.
+    let one = names[1];
+    for guest in ["botsort", "well", "botsort"] {
+        let at_once = json!({ "guest": guest, "probation_frames": 0 });
+        host.api.put(&format!("/api/v1/cameras/{one}/guests/tracker"), &at_once).json(200);
+    }
+    assert_eq!(host.api.delete("/api/v1/guests/well").status, 204);
+    let back = format!("/api/v1/cameras/{one}/guests/tracker/rollback");
+    host.api.post(&back, &json!({})).problem(404, "unknown-guest", &["well", "was deleted", "upload it again"]);
+    host.api.upload("well", "1.0.0", &components::tracker("(call $ok)")).json(201);
+    assert_eq!(host.api.post(&back, &json!({})).json(200)["change"], "swapped");
+
+    // It ends with the host, which says so, also after it was killed; cameras keep what they have.
     let last = *old.iter().next().unwrap();
     let id = begin(&host, "well", &json!({ "probation_frames": 1_000_000, "cameras": [last] }));
     rollout_until(&host, &id, "its camera", |r| camera_is(r, last, "probation"));
     host.stop();
     let host = Host::start(home.path(), "");
-    assert_eq!(host.api.get(ROLLOUTS).json(200), json!({ "rollouts": [] }));
+    let kept = host.api.get(ROLLOUTS).json(200);
+    let all = kept["rollouts"].as_array().unwrap();
+    assert_eq!((all.len(), &all[0]["id"], &all[0]["state"]), (7, &id, &json!("stopped")), "{kept}");
+    assert!(all[0]["reason"].as_str().unwrap().contains("the host was stopped"), "{kept}");
+    assert_eq!((&all[1]["probation_frames"], &all[1]["share"]), (&json!(1_000_000), &Value::Null), "{kept}");
     let entry = audited(&host, &id, "rollout-end");
     assert!(entry["result"] == "stopped" && entry["detail"].as_str().unwrap().contains("the host"), "{entry}");
     host.camera_runs(last);
     assert_eq!(changes(&host, last, &id), pairs(&[("swap", "unknown")]));
     assert_eq!(tracker(&host, last)["guest"], "well");
+
+    let other = *old.iter().nth(1).unwrap();
+    host.camera_runs(other);
+    let id = begin(&host, "well", &json!({ "probation_frames": 1_000_000, "cameras": [other] }));
+    rollout_until(&host, &id, "its camera", |r| camera_is(r, other, "probation"));
+    // Killed, not stopped.
+    drop(host);
+    let host = Host::start(home.path(), "");
+    let rollout = host.api.get(&format!("{ROLLOUTS}/{id}")).json(200);
+    assert_eq!((&rollout["state"], states(&rollout)), (&json!("stopped"), pairs(&[(other, "skipped")])), "{rollout}");
     host.stop();
 }

@@ -196,13 +196,18 @@ impl Snapshot {
         type Read = fn(&facestream_core::guest::SlotStatus) -> f64;
         let families: [(&str, &str, MetricKind, Read); 13] = [
             ("facestream_guest_calls", "Calls made to the slot's guests.", MetricKind::Counter, |s| float(s.calls)),
-            ("facestream_guest_failures", "Calls that failed.", MetricKind::Counter, |s| float(s.failures)),
+            ("facestream_guest_failures", "Calls to the slot's guests that failed.", MetricKind::Counter, |s| {
+                float(s.failures)
+            }),
             ("facestream_guest_restarts", "Instances made again after a failure.", MetricKind::Counter, |s| {
                 float(s.restarts)
             }),
-            ("facestream_guest_call_mean_seconds", "Mean duration of a call.", MetricKind::Gauge, |s| {
-                s.mean_call_us / 1e6
-            }),
+            (
+                "facestream_guest_call_mean_seconds",
+                "Mean duration of a call of the guest that runs now.",
+                MetricKind::Gauge,
+                |s| s.mean_call_us / 1e6,
+            ),
             ("facestream_guest_memory_bytes", "Linear memory of the instance.", MetricKind::Gauge, |s| {
                 float(s.memory_bytes)
             }),
@@ -249,20 +254,26 @@ impl Snapshot {
                 |s| float(s.busiest_second.crop_bytes),
             ),
         ];
+        let slots = || self.cameras.iter().flat_map(|c| c.slots.iter().map(|s| (c.camera_id.as_str(), s)));
         for (name, help, kind, read) in families {
             let mut rows = family(encoder, name, help, kind)?;
-            for camera in &self.cameras {
-                for slot in &camera.slots {
-                    let labels = [
-                        ("camera", camera.camera_id.as_str()),
-                        ("slot", slot.slot.as_str()),
-                        ("guest", slot.guest.as_str()),
-                    ];
-                    rows.row(&labels, read(slot))?;
-                }
+            for (camera, slot) in slots() {
+                let labels = [("camera", camera), ("slot", slot.slot.as_str()), ("guest", slot.guest.as_str())];
+                // Counters go on over swaps, so they are the slot's and name no guest; `facestream_guest_info` does.
+                let named = if kind == MetricKind::Counter { 2 } else { 3 };
+                rows.row(&labels[..named], read(slot))?;
             }
         }
-        let slots = || self.cameras.iter().flat_map(|c| c.slots.iter().map(|s| (c.camera_id.as_str(), s)));
+        let mut rows = family(encoder, "facestream_guest_info", "1 for the guest in the slot.", MetricKind::Gauge)?;
+        for (camera, slot) in slots() {
+            let labels = [
+                ("camera", camera),
+                ("slot", slot.slot.as_str()),
+                ("guest", slot.guest.as_str()),
+                ("digest", slot.digest.as_str()),
+            ];
+            rows.row(&labels, 1.0)?;
+        }
         let mut rows =
             family(encoder, "facestream_guest_breaker", "1 for the state of the slot's breaker.", MetricKind::Gauge)?;
         for (camera, slot) in slots() {

@@ -95,6 +95,8 @@ fn a_good_guest_is_confirmed_after_its_frames_and_the_old_one_goes() {
     assert_eq!((status.state, status.instances), ("probation", 2));
     let probation = status.probation.as_ref().unwrap();
     assert_eq!((probation.frames_left, probation.instead_of.guest.as_str()), (3, "tracker"));
+    let calls = status.calls;
+    assert_eq!((status.guest_calls, status.mean_call_us), (0, 0.0), "calls of the guest before are not the new one's");
     for n in 1..3 {
         assert!(run(&mut rig, n, 2).events.is_empty());
         assert_eq!(rig.engine.live_instances(), 4);
@@ -104,6 +106,7 @@ fn a_good_guest_is_confirmed_after_its_frames_and_the_old_one_goes() {
     assert_eq!(rig.engine.live_instances(), 3);
     let status = &rig.guests.status()[0];
     assert_eq!((status.state, status.swaps.confirmed, status.probation.is_none()), ("running", 1, true));
+    assert!(status.guest_calls >= 3 && status.calls == calls + status.guest_calls, "{status:#?}");
 }
 
 #[test]
@@ -124,6 +127,7 @@ fn a_tracker_that_traps_on_its_first_frame_costs_nothing() {
     assert!(rig.metrics.all_drops().is_empty(), "the old one was given the frame");
     let status = &rig.guests.status()[0];
     assert_eq!((status.state, &status.digest, status.swaps.rolled_back), ("running", &digest, 1));
+    assert_eq!((status.failures, status.guest_failures), (1, 0), "the failure was the other guest's");
     assert_eq!(rig.engine.live_instances(), 3);
 }
 

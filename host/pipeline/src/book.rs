@@ -113,7 +113,11 @@ impl SlotBook {
             let waiting = record.waiting.take();
             let earlier = waiting.as_ref().map_or_else(|| record.previous.clone(), |w| w.previous.clone());
             let ran = waiting.map_or(before, |w| w.ran);
-            record.previous = Some(ran.clone());
+            // Back to that one: what is before it now is what was before it then.
+            let now = spec.guests.slot(slot);
+            let like_now = SlotSpec { guest: now.guest.clone(), ..ran.spec.clone() };
+            let is_back = ran.digest == change.to.digest && like_now == *now;
+            record.previous = if is_back { earlier.clone() } else { Some(ran.clone()) };
             if change.outcome == ChangeOutcome::Probation {
                 record.waiting = Some(Waiting { ran, previous: earlier });
             }
@@ -158,7 +162,7 @@ impl SlotBook {
                 let mut inner = lock(&self.inner);
                 let Inner { spec, records, unsaved } = &mut *inner;
                 let record = records.slot_mut(*slot);
-                record.decide(ChangeOutcome::RolledBack, Some(reason.clone()));
+                record.taken_back(reason);
                 if let Some(Waiting { ran, previous }) = record.waiting.take() {
                     let wanted = spec.guests.slot_mut(*slot);
                     // A name alone would mean the newest version after a restart: the one that has just failed.

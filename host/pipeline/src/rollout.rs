@@ -40,6 +40,28 @@ impl Rollout {
         rollout
     }
 
+    /// One of an earlier run of the host. What that did not come to say how it went is told as not known.
+    pub(crate) fn ended(status: RolloutStatus, now_ms: u64) -> Self {
+        let mut rollout = Self::new(status);
+        if !rollout.status.state.is_over() {
+            for at in 0..rollout.status.cameras.len() {
+                let (step, reason) = match rollout.status.cameras[at].step {
+                    RolloutStep::Swapping => (RolloutStep::Skipped, "the host ended while the guest was being put in"),
+                    RolloutStep::Probation => {
+                        (RolloutStep::Skipped, "the host ended within its probation; it keeps the guest")
+                    }
+                    RolloutStep::RollingBack => (RolloutStep::RollbackFailed, "the host ended before it had gone back"),
+                    _ => continue,
+                };
+                rollout.set(at, step, Some(reason.to_owned()), now_ms);
+            }
+            rollout.interrupt(now_ms);
+        }
+        // News of another time.
+        rollout.events.clear();
+        rollout
+    }
+
     /// Everything about it.
     pub(crate) fn status(&self) -> &RolloutStatus {
         &self.status

@@ -1,4 +1,4 @@
-//! The rollouts of this run of the host: those under way, and the latest that have ended.
+//! The rollouts: those under way, and the latest that have ended, of earlier runs of the host too.
 //!
 //! Owns their numbers, their bounds, who is told and when their driver wakes. Must not make a step itself: the supervisor
 //! does. News comes on guest threads and never waits for more than a moment.
@@ -15,8 +15,8 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::rollout::{Rollout, Told};
 
-/// Rollouts that are remembered, until the host ends.
-pub(crate) const KEPT: usize = 32;
+/// Rollouts that are remembered.
+const KEPT: usize = crate::wanted::ROLLOUTS;
 
 struct Kept {
     rollout: Rollout,
@@ -42,6 +42,17 @@ pub(crate) struct Rollouts {
 impl Rollouts {
     pub(crate) fn new(clock: Arc<dyn Clock>, events: broadcast::Sender<Event>) -> Self {
         Self { inner: Mutex::default(), clock, events }
+    }
+
+    /// Those of earlier runs of the host, the oldest first. One that was under way when the host ended is over: nobody knows
+    /// whether it was the reason.
+    pub(crate) fn restore(&self, earlier: Vec<RolloutStatus>) {
+        let now = self.now_ms();
+        let mut inner = self.lock();
+        for status in earlier {
+            inner.latest_id = inner.latest_id.max(status.id);
+            inner.kept.push_back(Kept { rollout: Rollout::ended(status, now), news: Arc::default() });
+        }
     }
 
     /// Begins one; its number is set here. Gives what wakes its driver.
@@ -179,6 +190,10 @@ mod tests {
             guest: "new".to_owned(),
             digest: "sha256:new".to_owned(),
             who: "tester".to_owned(),
+            config: serde_json::json!({}),
+            probation_frames: None,
+            share: Some(100),
+            only_from: None,
             batch: 1,
             max_failures: 0,
             state: RolloutState::Running,
@@ -212,6 +227,31 @@ mod tests {
         assert_eq!((kept[KEPT - 1].id, kept[KEPT - 2].id), (first.id, other.id), "those under way are not forgotten");
         assert!(kept.windows(2).all(|two| two[0].id > two[1].id), "the newest first, each its own number");
         rollouts.told(3, &first.cameras[0].camera, Told::Confirmed);
+    }
+
+    #[test]
+    fn rollouts_of_an_earlier_run_are_kept_and_those_under_way_then_are_over() {
+        let (rollouts, mut heard) = rollouts();
+        let earlier = |id: u64, step: RolloutStep| {
+            let mut status = RolloutStatus { id, ..wanted(SlotKind::Tracker) };
+            status.cameras[0].step = step;
+            status
+        };
+        rollouts.restore(vec![
+            RolloutStatus { state: RolloutState::Done, ..earlier(5, RolloutStep::Done) },
+            earlier(1_000, RolloutStep::Probation),
+        ]);
+        assert!(heard.try_recv().is_err(), "no news");
+        let all = rollouts.all();
+        assert_eq!(
+            (all[0].id, all[0].state, all[0].cameras[0].step),
+            (1_000, RolloutState::Stopped, RolloutStep::Skipped)
+        );
+        assert!(all[0].cameras[0].reason.as_ref().unwrap().contains("it keeps the guest"), "{all:?}");
+        assert!(all[0].reason.as_ref().unwrap().contains("the host was stopped"), "{all:?}");
+        assert_eq!((all[1].state, all[1].ended_unix_ms), (RolloutState::Done, None), "what had ended is as it was");
+        let (next, _) = rollouts.begin(wanted(SlotKind::Tracker)).unwrap();
+        assert!(next.id > 1_000, "no number twice");
     }
 
     #[test]

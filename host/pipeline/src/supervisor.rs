@@ -154,6 +154,11 @@ impl Supervisor {
         for error in unreadable {
             tracing::error!(%error, "a wanted camera is left out; stop it (POST /camera/stop) and start it again");
         }
+        // What was rolled out once is for reading: without it cameras run all the same.
+        match self.parts.wanted.rollouts() {
+            Ok(earlier) => self.rollouts.restore(earlier),
+            Err(error) => tracing::error!(%error, "rollouts of earlier runs are not shown"),
+        }
         let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);
         self.next_worker.fetch_max(next, Ordering::Relaxed);
         // All are marked before the first one is started, and before a client may start any.

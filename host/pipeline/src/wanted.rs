@@ -1,4 +1,4 @@
-//! The wanted cameras, kept over a restart of the host.
+//! The wanted cameras and the latest rollouts, kept over a restart of the host.
 //!
 //! Owns the SQLite file (mode 0600: addresses hold passwords). Must not start anything. A trait stands before it, so
 //! that a shared store (a compacted Kafka topic, say) can take its place.
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use facestream_core::camera::Transport;
-use facestream_core::guest::GuestsSpec;
+use facestream_core::guest::{GuestsSpec, RolloutStatus};
 use facestream_core::{CameraId, CameraSpec, SourceUrl, WorkerId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use secrecy::ExposeSecret as _;
@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::book::SlotRecords;
 
-/// Remembers which cameras are wanted.
+/// Rollouts that are remembered.
+pub const ROLLOUTS: usize = 32;
+
+/// Remembers which cameras are wanted, and what was rolled out over them.
 pub trait WantedStore: Send + Sync {
     /// Adds or replaces one.
     ///
@@ -37,6 +40,16 @@ pub trait WantedStore: Send + Sync {
     /// # Errors
     /// When the store could not be read, or holds it in a form of another version.
     fn slots(&self, id: &CameraId) -> Result<SlotRecords, WantedError>;
+    /// Keeps how a rollout stands; of all that were given the latest [`ROLLOUTS`] are kept.
+    ///
+    /// # Errors
+    /// When it could not be kept.
+    fn put_rollout(&self, rollout: &RolloutStatus) -> Result<(), WantedError>;
+    /// The rollouts that are kept, the oldest first; one in a form of another version is left out.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    fn rollouts(&self) -> Result<Vec<RolloutStatus>, WantedError>;
     /// All of them, by worker id.
     ///
     /// # Errors
@@ -66,6 +79,14 @@ pub enum WantedError {
         path: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// How a rollout stands could not be written down.
+    #[error("rollout {id} could not be written down: {source}")]
+    Rollout {
+        /// Which.
+        id: u64,
+        /// Why.
+        source: serde_json::Error,
     },
     /// A row that this version cannot read. Holds no address.
     #[error("the store holds camera {camera} in a form that this version cannot read: {reason}")]
@@ -137,6 +158,9 @@ impl SqliteWanted {
              ) STRICT;
              CREATE TABLE IF NOT EXISTS slots (
                  camera TEXT PRIMARY KEY, records TEXT NOT NULL
+             ) STRICT;
+             CREATE TABLE IF NOT EXISTS rollouts (
+                 id INTEGER PRIMARY KEY, status TEXT NOT NULL
              ) STRICT;",
         )?;
         Ok(Self { connection: Mutex::new(connection) })
@@ -199,6 +223,40 @@ impl WantedStore for SqliteWanted {
             || Ok(SlotRecords::default()),
             |json| serde_json::from_str(&json).map_err(|e| bad_row(id.as_str(), &e)),
         )
+    }
+
+    fn put_rollout(&self, rollout: &RolloutStatus) -> Result<(), WantedError> {
+        // Not its cameras' addresses: a rollout knows names alone.
+        let json = serde_json::to_string(rollout).map_err(|source| WantedError::Rollout { id: rollout.id, source })?;
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let both = connection.transaction()?;
+        both.execute(
+            "INSERT INTO rollouts (id, status) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET status = ?2",
+            params![rollout.id.cast_signed(), json],
+        )?;
+        both.execute(
+            "DELETE FROM rollouts WHERE id NOT IN (SELECT id FROM rollouts ORDER BY id DESC LIMIT ?1)",
+            params![ROLLOUTS as i64],
+        )?;
+        both.commit()?;
+        Ok(())
+    }
+
+    fn rollouts(&self) -> Result<Vec<RolloutStatus>, WantedError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut query = connection.prepare("SELECT id, status FROM rollouts ORDER BY id")?;
+        let rows = query.query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?)))?;
+        let mut rollouts = Vec::new();
+        for row in rows {
+            let (id, json) = row?;
+            match serde_json::from_str(&json) {
+                Ok(rollout) => rollouts.push(rollout),
+                Err(error) => {
+                    tracing::warn!(rollout = id, %error, "a rollout is kept in a form that this version cannot read")
+                }
+            }
+        }
+        Ok(rollouts)
     }
 
     fn all(&self) -> Result<Wanted, WantedError> {
@@ -315,5 +373,38 @@ mod tests {
         assert_eq!(wanted.cameras, [(2, spec("good"))]);
         let error = wanted.unreadable[0].to_string();
         assert!(error.contains("odd") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn the_latest_rollouts_are_kept() {
+        use facestream_core::guest::{RolloutCamera, RolloutState, SlotKind};
+        let store = SqliteWanted::in_memory().unwrap();
+        let rollout = |id: u64, state: RolloutState| RolloutStatus {
+            id,
+            slot: SlotKind::Scorer,
+            guest: "new".to_owned(),
+            digest: "sha256:new".to_owned(),
+            who: "tester".to_owned(),
+            config: serde_json::json!({ "a": 1 }),
+            probation_frames: Some(3),
+            share: None,
+            only_from: None,
+            batch: 1,
+            max_failures: 0,
+            state,
+            reason: None,
+            began_unix_ms: 1,
+            ended_unix_ms: None,
+            cameras: vec![RolloutCamera::pending(CameraId::new("a").unwrap())],
+        };
+        for id in 0..ROLLOUTS as u64 + 5 {
+            store.put_rollout(&rollout(id, RolloutState::Running)).unwrap();
+            store.put_rollout(&rollout(id, RolloutState::Done)).unwrap();
+        }
+        let kept = store.rollouts().unwrap();
+        assert_eq!((kept.len(), kept[0].id), (ROLLOUTS, 5));
+        assert_eq!(kept[ROLLOUTS - 1], rollout(ROLLOUTS as u64 + 4, RolloutState::Done), "as it stood last");
+        store.connection.lock().unwrap().execute("UPDATE rollouts SET status = '{}' WHERE id = 7", []).unwrap();
+        assert_eq!(store.rollouts().unwrap().len(), ROLLOUTS - 1, "one that cannot be read hides no other");
     }
 }

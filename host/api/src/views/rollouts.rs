@@ -191,6 +191,15 @@ pub(crate) struct RolloutView {
     /// Name of the token that asked for it; `anonymous` where none is asked for.
     #[schema(example = "operations")]
     who: String,
+    /// Settings that the guest is given.
+    #[schema(value_type = Object)]
+    config: Value,
+    /// Frames of each camera's probation; null: as many as the host is set to.
+    probation_frames: Option<u32>,
+    /// The share of all cameras that was asked for, percent; null when cameras were named.
+    share: Option<u8>,
+    /// The guest that cameras had to want to be chosen.
+    only_from: Option<String>,
     /// Cameras at once.
     batch: usize,
     /// So many cameras may fail.
@@ -227,6 +236,10 @@ impl From<RolloutStatus> for RolloutView {
             guest: status.guest,
             digest: status.digest,
             who: status.who,
+            config: status.config,
+            probation_frames: status.probation_frames,
+            share: status.share,
+            only_from: status.only_from,
             batch: status.batch,
             max_failures: status.max_failures,
             state: status.state.as_str(),
@@ -238,7 +251,7 @@ impl From<RolloutStatus> for RolloutView {
     }
 }
 
-/// Rollouts of this run of the host.
+/// Rollouts, those of earlier runs of the host too: the latest 32.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RolloutList {
     /// The newest first.

@@ -124,13 +124,17 @@ pub(crate) struct SlotView {
     /// `closed`; `open` when the wanted guest failed too often lately; `half-open` while it is tried again.
     #[schema(example = "closed")]
     breaker: &'static str,
-    /// Calls since the camera started.
+    /// Calls of the slot's guests since the camera started.
     calls: u64,
-    /// Mean microseconds a call, on the wall.
+    /// Of these, those of the guest that runs now, since it took the slot.
+    guest_calls: u64,
+    /// Failures of that guest since then.
+    guest_failures: u64,
+    /// Mean microseconds a call of that guest, on the wall.
     mean_call_us: f64,
-    /// Processor time in them, microseconds.
+    /// Processor time in all calls since the camera started, microseconds.
     cpu_us: u64,
-    /// Failures since the camera started.
+    /// Failures of the slot's guests since the camera started.
     failures: u64,
     /// The same by kind: `trap`, `deadline`, `memory`, `budget`, `invalid`, `refused`, `instantiate`; only those above
     /// zero.
@@ -145,7 +149,7 @@ pub(crate) struct SlotView {
     memory_bytes: u64,
     /// Instances that live now: two during probation.
     instances: u32,
-    /// The most that was used in a second of the frames' clock.
+    /// The most that the guest that runs now has used in a second of the frames' clock.
     busiest_second: BudgetView,
     /// The latest failure.
     last_error: Option<String>,
@@ -174,7 +178,7 @@ impl From<ProbationStatus> for ProbationView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = SwapCounts)]
 pub(crate) struct SwapCountsView {
-    /// Guests put in.
+    /// Guests put in, by a swap or a rollback that was asked for.
     swapped: u64,
     /// Of these, those that passed their probation.
     confirmed: u64,
@@ -224,6 +228,8 @@ impl From<SlotStatus> for SlotView {
             probation: status.probation.map(Into::into),
             breaker: status.breaker,
             calls: status.calls,
+            guest_calls: status.guest_calls,
+            guest_failures: status.guest_failures,
             mean_call_us: status.mean_call_us,
             cpu_us: status.cpu_us,
             failures: status.failures,
@@ -302,6 +308,8 @@ pub(crate) struct ChangeView {
     to: GuestRefView,
     /// What state came along: `private`, `neutral` or `none`.
     state: Option<String>,
+    /// How long the camera stood still for it, microseconds; null when it was refused.
+    pause_us: Option<u64>,
     /// `done` (without probation), `probation`, `confirmed`, `rolled-back`, `superseded` (by another change before its
     /// probation was over), `refused`, or `unknown` (the host ended meanwhile).
     #[schema(example = "confirmed")]
@@ -321,6 +329,7 @@ impl From<SlotChange> for ChangeView {
             from: change.from.into(),
             to: change.to.into(),
             state: change.state,
+            pause_us: change.pause_us,
             outcome: change.outcome.as_str(),
             reason: change.reason,
             rollout: change.rollout,

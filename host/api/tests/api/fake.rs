@@ -244,6 +244,7 @@ impl Control for FakeControl {
                 from: GuestRef { guest: old.guest.clone(), digest: format!("sha256:{}", old.guest) },
                 to,
                 state: Some("private".to_owned()),
+                pause_us: Some(900),
                 outcome: ChangeOutcome::Probation,
                 reason: None,
                 rollout,

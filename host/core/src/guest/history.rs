@@ -86,6 +86,9 @@ pub struct SlotChange {
     pub to: GuestRef,
     /// What state came along: `private`, `neutral` or `none`; nothing when it was refused.
     pub state: Option<String>,
+    /// How long the camera stood still for it, microseconds; nothing when it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_us: Option<u64>,
     /// What became of it.
     pub outcome: ChangeOutcome,
     /// Why it was refused or taken back.

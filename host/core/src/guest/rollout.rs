@@ -2,7 +2,7 @@
 //!
 //! Owns the words. The order of steps is the pipeline's.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{SlotKind, SlotRequest};
 use crate::camera::CameraId;
@@ -37,7 +37,7 @@ pub enum RolloutChoice {
 macro_rules! states {
     ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $name:ident = $text:literal,)+ }) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum $type { $($(#[$doc])* $name,)+ }
 
@@ -103,7 +103,7 @@ impl RolloutState {
 }
 
 /// A camera of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutCamera {
     /// Which.
     pub camera: CameraId,
@@ -140,8 +140,8 @@ impl RolloutCamera {
     }
 }
 
-/// A rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A rollout. It is kept in this form; grows by optional fields only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutStatus {
     /// Its number: unique, over restarts of the host too.
     pub id: u64,
@@ -153,6 +153,18 @@ pub struct RolloutStatus {
     pub digest: String,
     /// Name of the token that asked for it.
     pub who: String,
+    /// Settings that the guest is given.
+    #[serde(default)]
+    pub config: serde_json::Value,
+    /// Frames of each camera's probation, when others than the host's were asked for.
+    #[serde(default)]
+    pub probation_frames: Option<u32>,
+    /// The share of all cameras that was asked for, percent; nothing when cameras were named.
+    #[serde(default)]
+    pub share: Option<u8>,
+    /// The guest that cameras had to want to be chosen.
+    #[serde(default)]
+    pub only_from: Option<String>,
     /// Cameras at once.
     pub batch: usize,
     /// So many cameras may fail.

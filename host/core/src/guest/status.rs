@@ -32,9 +32,13 @@ pub struct SlotStatus {
     pub breaker: &'static str,
     /// Calls made to this slot's guests since the camera started.
     pub calls: u64,
-    /// Mean microseconds a call, on the wall.
+    /// Of these, those of the guest that runs now, since it took the slot.
+    pub guest_calls: u64,
+    /// Failures of that guest since then.
+    pub guest_failures: u64,
+    /// Mean microseconds a call of that guest, on the wall.
     pub mean_call_us: f64,
-    /// Processor time in them, microseconds.
+    /// Processor time in all calls since the camera started, microseconds.
     pub cpu_us: u64,
     /// Failures since the camera started.
     pub failures: u64,
@@ -51,7 +55,7 @@ pub struct SlotStatus {
     pub memory_bytes: u64,
     /// Guest instances of the slot that live now: two during probation.
     pub instances: u32,
-    /// The most that the instance has used in a second.
+    /// The most that the guest that runs now has used in a second.
     pub busiest_second: BudgetUse,
     /// The latest failure in words.
     pub last_error: Option<String>,
@@ -73,6 +77,8 @@ impl SlotStatus {
             probation: None,
             breaker: "closed",
             calls: 0,
+            guest_calls: 0,
+            guest_failures: 0,
             mean_call_us: 0.0,
             cpu_us: 0,
             failures: 0,
@@ -108,7 +114,7 @@ pub struct ProbationStatus {
 /// What became of swaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SwapCounts {
-    /// Guests put in.
+    /// Guests put in, by a swap or a rollback that was asked for.
     pub swapped: u64,
     /// Of these, those that passed their probation.
     pub confirmed: u64,

@@ -98,6 +98,12 @@ pub(super) fn swap_error(error: SwapFailure) -> ControlError {
         SwapFailure::Guest { unknown: true, guest, .. } => ControlError::unknown_guest(guest),
         SwapFailure::Guest { reason, .. } => ControlError::GuestRefused(reason),
         SwapFailure::NothingBefore(slot) => ControlError::NothingBefore(slot),
+        SwapFailure::BeforeGone { slot, guest, digest } => ControlError::UnknownGuest {
+            reference: guest,
+            hint: format!(
+                "it ran in the {slot} before ({digest}) and was deleted: upload it again, or put another guest in"
+            ),
+        },
         // For rollouts alone, which take it as an answer.
         error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Later(reason) => ControlError::Unavailable(reason),

@@ -54,7 +54,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     })?;
     let component = GuestComponent::load(&engine, &found.bytes)?;
     let config = args.config.as_deref().map(super::config).transpose()?;
-    let report = replay(&bundle, &component, &Replay { config, limits: None })?;
+    let report = replay(&bundle, &component, &Replay { config, limits: None, name: args.guest.clone() })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

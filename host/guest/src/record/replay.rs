@@ -34,6 +34,8 @@ pub struct Replay {
     pub config: Option<Value>,
     /// Limits other than the recorded ones.
     pub limits: Option<GuestLimits>,
+    /// Name under which the log lines of the replayed guest appear; by default the recorded guest's.
+    pub name: Option<String>,
 }
 
 /// Why nothing was replayed.
@@ -221,7 +223,7 @@ fn start(
 ) -> Result<(Runner, Value), ReplayError> {
     let env = GuestEnv {
         camera: CameraId::new(&manifest.camera).map_err(|e| BundleError::NotOne(format!("its camera is none: {e}")))?,
-        guest: manifest.guest.clone(),
+        guest: with.name.clone().unwrap_or_else(|| manifest.guest.clone()),
         limits: with.limits.clone().unwrap_or_else(|| manifest.limits.clone()),
     };
     let fresh = |config: &Value| {
@@ -382,14 +384,15 @@ fn words(recorded: &Answer, replayed: &Answer) -> (String, String) {
             None => (format!("{} {what}", list.len()), String::new()),
         })
     }
-    let [a, b] = match (recorded, replayed) {
-        (Answer::Tracks { tracks, ended }, Answer::Tracks { tracks: theirs, ended: others }) => {
-            if tracks == theirs { first(ended, others, "ended tracks") } else { first(tracks, theirs, "tracks") }
-        }
-        (Answer::Shots(a), Answer::Shots(b)) => first(a, b, "shots"),
-        (Answer::Messages(a), Answer::Messages(b)) => first(a, b, "messages"),
-        (a, b) => [a, b].map(|answer| (String::new(), format!("{answer:?}"))),
-    };
+    let [a, b] =
+        match (recorded, replayed) {
+            (Answer::Tracks { tracks, ended }, Answer::Tracks { tracks: theirs, ended: others }) => {
+                if tracks == theirs { first(ended, others, "ended tracks") } else { first(tracks, theirs, "tracks") }
+            }
+            (Answer::Shots(a), Answer::Shots(b)) => first(a, b, "shots"),
+            (Answer::Messages(a), Answer::Messages(b)) => first(a, b, "messages"),
+            (a, b) => [a, b].map(|answer| (String::new(), format!("{answer:?}"))),
+        };
     let same = a.1.char_indices().zip(b.1.chars()).find(|((_, a), b)| a != b).map_or(0, |((at, _), _)| at);
     // From the field's name on, and only where the difference would be cut off.
     let from = if same > MAX_TEXT / 2 { a.1[..same].rfind(", ").map_or(0, |at| at + 2) } else { 0 };

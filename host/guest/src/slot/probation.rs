@@ -80,6 +80,7 @@ impl<G: Guest> Slot<G> {
         }
         // What it was tried with is none of the camera's calls.
         guest.sandbox_mut().stats = CallStats::default();
+        self.totals.begin_guest();
         self.place(guest);
         if !entry.probe {
             self.totals.swaps.swapped += 1;
@@ -126,6 +127,7 @@ impl<G: Guest> Slot<G> {
         let probed = matches!(std::mem::replace(&mut self.standing, standing), Standing::Probing);
         self.refusals = Default::default();
         self.down_since_ns = None;
+        self.totals.begin_guest();
         if let Some(old) = old {
             self.place(old);
         }

@@ -55,6 +55,7 @@ impl<G: Guest> Slot<G> {
                 let wanted = std::mem::replace(&mut self.filling, *stand_in);
                 self.standing = Standing::StandIn(Box::new(wanted));
                 self.backoff.reset();
+                self.totals.begin_guest();
                 Some(name)
             }
         };

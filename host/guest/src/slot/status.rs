@@ -8,13 +8,21 @@ use super::{Guest, Slot, Standing};
 use crate::error::GuestFailure;
 use crate::instance::CallStats;
 
+/// Of the guest that runs now, since it took the slot: numbers of two guests are not mixed.
+#[derive(Clone, Debug, Default)]
+struct OfGuest {
+    calls: u64,
+    nanoseconds: u64,
+    failures: u64,
+    busiest: BudgetUse,
+}
+
 /// Totals since the camera started, of instances that are gone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     calls: u64,
-    nanoseconds: u64,
     cpu_nanoseconds: u64,
-    busiest: BudgetUse,
+    guest: OfGuest,
     pub(super) failures: u64,
     by_kind: [u64; GuestFailure::KINDS.len()],
     pub(super) restarts: u64,
@@ -25,21 +33,29 @@ pub(super) struct Totals {
 impl Totals {
     pub(super) fn add(&mut self, stats: &CallStats) {
         self.calls += stats.calls;
-        self.nanoseconds = self.nanoseconds.saturating_add(stats.nanoseconds);
+        self.guest.calls += stats.calls;
+        self.guest.nanoseconds = self.guest.nanoseconds.saturating_add(stats.nanoseconds);
         self.cpu_nanoseconds = self.cpu_nanoseconds.saturating_add(stats.cpu_nanoseconds);
     }
 
     pub(super) fn busiest(&mut self, other: BudgetUse) {
-        self.busiest = BudgetUse {
-            cpu_us: self.busiest.cpu_us.max(other.cpu_us),
-            host_calls: self.busiest.host_calls.max(other.host_calls),
-            log_bytes: self.busiest.log_bytes.max(other.log_bytes),
-            crop_bytes: self.busiest.crop_bytes.max(other.crop_bytes),
+        let busiest = &mut self.guest.busiest;
+        *busiest = BudgetUse {
+            cpu_us: busiest.cpu_us.max(other.cpu_us),
+            host_calls: busiest.host_calls.max(other.host_calls),
+            log_bytes: busiest.log_bytes.max(other.log_bytes),
+            crop_bytes: busiest.crop_bytes.max(other.crop_bytes),
         };
+    }
+
+    /// Another guest has the slot from now on.
+    pub(super) fn begin_guest(&mut self) {
+        self.guest = OfGuest::default();
     }
 
     pub(super) fn failed(&mut self, failure: &GuestFailure) {
         self.failures += 1;
+        self.guest.failures += 1;
         self.by_kind[failure.index()] += 1;
     }
 }
@@ -51,7 +67,7 @@ impl<G: Guest> Slot<G> {
             totals.add(&guest.sandbox().stats);
             totals.busiest(guest.sandbox().busiest_second());
         }
-        let calls = totals.calls;
+        let OfGuest { calls, nanoseconds, failures, busiest } = totals.guest;
         let state = match (&self.standing, &self.guest) {
             (Standing::Dropped, _) => "dropped",
             (_, None) => "restarting",
@@ -79,8 +95,10 @@ impl<G: Guest> Slot<G> {
             state,
             probation: self.probation.as_ref().map(super::Probation::status),
             breaker,
-            calls,
-            mean_call_us: if calls == 0 { 0.0 } else { totals.nanoseconds as f64 / calls as f64 / 1000.0 },
+            calls: totals.calls,
+            guest_calls: calls,
+            guest_failures: failures,
+            mean_call_us: if calls == 0 { 0.0 } else { nanoseconds as f64 / calls as f64 / 1000.0 },
             cpu_us: totals.cpu_nanoseconds / 1000,
             failures: totals.failures,
             failures_by_kind: by_kind,
@@ -89,7 +107,7 @@ impl<G: Guest> Slot<G> {
             swaps: totals.swaps,
             memory_bytes: self.guest.as_ref().map_or(0, |g| g.sandbox().memory_bytes()),
             instances: u32::from(self.guest.is_some()) + u32::from(waiting),
-            busiest_second: totals.busiest,
+            busiest_second: busiest,
             last_error: self.last_error.clone(),
         }
     }

@@ -174,7 +174,9 @@ impl GuestFactory {
     /// As [`GuestFactory::prepare`], with the guest's words. That it fails later is told in the report.
     pub fn dry_run(&self, slot: SlotKind, guest: SlotGuest, input: &DryRunInput) -> Result<DryRunReport, SwapError> {
         let (config, component) = (guest.config.clone(), Arc::clone(&guest.component));
-        let mut runner = self.runner(slot, guest)?;
+        // Its log lines are told from those of a guest that does the camera's work.
+        let name = format!("{} (dry run)", guest.reference);
+        let mut runner = self.runner(slot, SlotGuest { reference: name.clone(), ..guest })?;
         let limits = Some(runner.sandbox().limits().clone());
         let (state, failure) = match input.state.give(&mut runner) {
             Ok(state) => (state, None),
@@ -187,7 +189,7 @@ impl GuestFactory {
         };
         let replay = match &input.recording {
             Some(recording) => {
-                let with = Replay { config: Some(config), limits };
+                let with = Replay { config: Some(config), limits, name: Some(name) };
                 let bundle = Bundle::from_recording(recording).map_err(ReplayError::from);
                 let report = bundle.and_then(|bundle| replay(&bundle, &component, &with));
                 let guest = component.digest().to_string();

@@ -87,6 +87,15 @@ impl SlotRecord {
         }
     }
 
+    /// The change whose probation runs was taken back, and settings that were given to its guest since with it.
+    pub(super) fn taken_back(&mut self, reason: &str) {
+        let Some(at) = self.changes.iter().rposition(|c| c.outcome == ChangeOutcome::Probation) else { return };
+        for change in self.changes.range_mut(at..).filter(|c| c.outcome != ChangeOutcome::Refused) {
+            change.outcome = ChangeOutcome::RolledBack;
+            change.reason = Some(reason.to_owned());
+        }
+    }
+
     /// The change whose probation runs gets its outcome.
     pub(super) fn decide(&mut self, outcome: ChangeOutcome, reason: Option<String>) {
         if let Some(change) = self.changes.iter_mut().rev().find(|c| c.outcome == ChangeOutcome::Probation) {

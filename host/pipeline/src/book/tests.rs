@@ -22,6 +22,7 @@ fn swap(book: &SlotBook, guest: &str, digest: &str, from: &str, outcome: ChangeO
         from: name(&book.wanted(SLOT).guest, from),
         to: name(guest, digest),
         state: Some("private".to_owned()),
+        pause_us: Some(80),
         outcome,
         reason: None,
         rollout: None,
@@ -70,6 +71,32 @@ fn of_a_row_of_unproven_guests_the_one_before_them_all_comes_back() {
     rolled_back(&book);
     assert_eq!(book.wanted(SLOT).guest, "botsort");
     assert_eq!(outcomes(&book), [ChangeOutcome::RolledBack, ChangeOutcome::Superseded]);
+}
+
+#[test]
+fn back_by_hand_within_a_probation_is_back_to_what_was_before_that_too() {
+    let book = book();
+    swap(&book, "a", "d:a", "d:botsort", ChangeOutcome::Done);
+    swap(&book, "b", "d:b", "d:a", ChangeOutcome::Probation);
+    swap(&book, "a", "d:a", "d:b", ChangeOutcome::Probation);
+    assert_eq!(book.previous(SLOT).unwrap().spec.guest, "botsort", "not the guest that runs");
+    rolled_back(&book);
+    assert_eq!(
+        (book.wanted(SLOT).guest.as_str(), book.previous(SLOT).unwrap().spec.guest.as_str()),
+        ("d:a", "botsort")
+    );
+}
+
+#[test]
+fn settings_given_to_a_guest_on_probation_are_taken_back_with_it() {
+    let book = book();
+    swap(&book, "a", "d:a", "d:botsort", ChangeOutcome::Probation);
+    let entry =
+        SlotChange { change: ChangeKind::Reconfigure, outcome: ChangeOutcome::Done, ..book.history(SLOT)[0].clone() };
+    book.changed(SLOT, SlotSpec::named("a"), entry);
+    rolled_back(&book);
+    assert_eq!(outcomes(&book), [ChangeOutcome::RolledBack, ChangeOutcome::RolledBack]);
+    assert_eq!(book.history(SLOT)[0].reason.as_deref(), Some("it trapped"));
 }
 
 #[test]

@@ -38,6 +38,16 @@ pub enum SwapFailure {
     /// There was no other guest.
     #[error("the {0} has had no other guest, so there is nothing to go back to")]
     NothingBefore(SlotKind),
+    /// The guest before is not in the store any more.
+    #[error("`{guest}`, which ran in the {slot} before ({digest}), is not in the store any more")]
+    BeforeGone {
+        /// Which slot.
+        slot: SlotKind,
+        /// As it was asked for.
+        guest: String,
+        /// Of its component.
+        digest: String,
+    },
     /// What was to be taken back is not there any more.
     #[error("somebody else has changed the {0} since, or it has gone back by itself")]
     ChangedSince(SlotKind),

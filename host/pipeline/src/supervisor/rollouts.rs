@@ -90,6 +90,13 @@ impl Supervisor {
             guest: wanted.guest.clone(),
             digest: guest.component.digest().to_string(),
             who: change.who.clone(),
+            config: wanted.config.clone(),
+            probation_frames: change.probation_frames,
+            share: match request.choice {
+                RolloutChoice::Share(share) => Some(share),
+                RolloutChoice::Cameras(_) => None,
+            },
+            only_from: request.only_from.clone(),
             batch: request.batch.max(1),
             max_failures: request.max_failures,
             state: RolloutState::Running,

@@ -12,7 +12,7 @@ use facestream_core::guest::{
 use facestream_guest_host::{GuestFailure, SlotGuest, StoreError, SwapError};
 
 use super::{Supervisor, SwapFailure};
-use crate::book::SlotBook;
+use crate::book::{Ran, SlotBook};
 use crate::camera::RunningCamera;
 use crate::changes::Changing;
 use crate::wanted::WantedError;
@@ -49,6 +49,10 @@ impl Supervisor {
         }
         let before = camera.book().previous(slot).ok_or(SwapFailure::NothingBefore(slot))?;
         let means = self.parts.guests.resolve(&before.spec.guest).ok().map(|g| g.info.digest.to_string());
+        if let Err(StoreError::NotFound { .. }) = self.parts.guests.resolve(&before.digest) {
+            let Ran { spec, digest } = before;
+            return Err(SwapFailure::BeforeGone { slot, guest: spec.guest, digest });
+        }
         // The name may mean another version by now: the component that ran is what is meant.
         let wanted = if means.as_deref() == Some(before.digest.as_str()) {
             before.spec
@@ -142,6 +146,7 @@ impl Supervisor {
             stage.record_before_swap(slot);
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
                 made.state = Some(report.state.to_owned());
+                made.pause_us = Some(report.pause_us);
                 made.outcome = if frames > 0 { ChangeOutcome::Probation } else { ChangeOutcome::Done };
                 // Before what comes of it is told: a rollback must find it.
                 book.changed(slot, to_be, made);
@@ -184,6 +189,7 @@ impl Supervisor {
             let report = stage.guests.reconfigure(slot, wanted.config.clone()).map(|(report, outcome)| {
                 entry.change = ChangeKind::Reconfigure;
                 entry.state = Some(report.state.to_owned());
+                entry.pause_us = Some(report.pause_us);
                 entry.outcome = ChangeOutcome::Done;
                 book.changed(slot, wanted, entry);
                 stage.hand_over(outcome);
@@ -216,6 +222,7 @@ impl Supervisor {
             ),
             to: GuestRef { guest: request.wanted.guest.clone(), digest: String::new() },
             state: None,
+            pause_us: None,
             outcome: ChangeOutcome::Done,
             reason: None,
             rollout: request.rollout,

@@ -37,9 +37,10 @@ impl Driver {
         news: Arc<Notify>,
         at_end: impl FnOnce(RolloutStatus) + Send + 'static,
     ) {
-        let (this, mut watched) = (Arc::new(self), Watched::new());
+        let (this, mut watched, mut kept) = (Arc::new(self), Watched::new(), None);
         let rollouts = &this.supervisor.rollouts;
         loop {
+            this.keep(&mut kept).await;
             if this.supervisor.ticker.is_cancelled() {
                 rollouts.with(this.id, Rollout::interrupt);
             }
@@ -62,11 +63,29 @@ impl Driver {
                 Next::End => break,
             }
         }
+        this.keep(&mut kept).await;
         let status = rollouts.status(this.id).unwrap_or(begun);
         tracing::info!(rollout = status.id, state = status.state.as_str(), "a rollout has ended: {}", status.summary());
         if let Err(error) = tokio::task::spawn_blocking(move || at_end(status)).await {
             tracing::error!(rollout = this.id, %error, "what was to be done at the end of a rollout was not");
         }
+    }
+
+    /// Writes down how it stands, when that is another than what was written last.
+    async fn keep(&self, kept: &mut Option<RolloutStatus>) {
+        let Some(status) = self.supervisor.rollouts.status(self.id).filter(|now| kept.as_ref() != Some(now)) else {
+            return;
+        };
+        *kept = Some(status.clone());
+        let supervisor = Arc::clone(&self.supervisor);
+        let written = tokio::task::spawn_blocking(move || supervisor.parts.wanted.put_rollout(&status)).await;
+        let failed = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // The cameras matter more than the record of it.
+        tracing::warn!(rollout = self.id, error = failed, "how a rollout stands was not written down");
     }
 
     /// Tells the rollout which cameras on probation have no frames, and keeps an eye on them.
