@@ -88,7 +88,7 @@ fn from_an_empty_folder_to_a_running_camera() {
     assert!(said.contains("the_sharpest_picture_is_sent_when_the_track_ends ... ok"), "{said}");
     let component = built(&folder, "porch", "scorer");
     program::run(&["guest", "test", &text(&component)]).succeeded();
-    let push = ["guest", "push", &text(&component), "--name", "porch", "--version", "0.1.0", "--url", host.api.base()];
+    let push = ["guest", "push", &text(&component), "--url", host.api.base()];
     let said = program::run(&push).succeeded();
 
     host.camera_runs("door");

@@ -16,7 +16,7 @@ mod toolchain;
 use std::path::PathBuf;
 
 pub use cargo::{Compile, Variable, cargo_home, compile, remap};
-pub use component::{component, imports};
+pub use component::{component, imports, named};
 pub use error::BuildError;
 pub use project::{Language, Project, World};
 pub use scripts::COMPONENTIZE_PY;
@@ -49,11 +49,12 @@ pub struct Built {
 /// # Errors
 /// See [`BuildError`].
 pub fn build(project: &Project, release: bool) -> Result<Built, BuildError> {
-    match project.language {
+    let built = match project.language {
         Language::Rust => rust(project, release),
         Language::Python => scripts::python(project),
         Language::JavaScript => scripts::javascript(project),
-    }
+    }?;
+    Ok(Built { bytes: named(built.bytes, &project.name, project.version.as_deref())?, ..built })
 }
 
 fn rust(project: &Project, release: bool) -> Result<Built, BuildError> {

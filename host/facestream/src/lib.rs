@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 pub mod doctor;
 pub mod guest;
+mod interrupts;
 mod lines;
 mod logging;
 mod parts;

@@ -1,9 +1,8 @@
-//! Log lines: where they go and how they look. Also the signals that end a command.
+//! Log lines: where they go and how they look.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error, so that standard output stays the command's own. `RUST_LOG` wins over `level`.
@@ -47,49 +46,6 @@ impl<W: Write> Write for OrLost<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// SIGINT, SIGTERM and SIGHUP, caught from the moment this is made: before, either ends the process on the spot.
-pub(crate) struct Interrupts {
-    term: Signal,
-    int: Signal,
-    /// A terminal that is closed ends its commands in order, too; `nohup` has it ignored, and so it stays.
-    hup: Option<Signal>,
-}
-
-/// Whether this process was started with a signal ignored.
-fn is_ignored(signal: SignalKind) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).map(str::trim);
-    let mask = mask.and_then(|m| u64::from_str_radix(m, 16).ok()).unwrap_or(0);
-    mask >> (signal.as_raw_value() - 1) & 1 == 1
-}
-
-impl Interrupts {
-    /// Begins to catch them. Needs the async runtime.
-    ///
-    /// # Errors
-    /// When the system refuses to tell of signals.
-    pub(crate) fn catch() -> std::io::Result<Self> {
-        let hup = SignalKind::hangup();
-        let hup = if is_ignored(hup) { None } else { Some(signal(hup)?) };
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup })
-    }
-
-    /// Waits for the next one, or returns at once when one has come since.
-    pub(crate) async fn next(&mut self) {
-        let hup = async {
-            match &mut self.hup {
-                Some(hup) => hup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = hup => tracing::info!("SIGHUP: stopping"),
-            _ = self.term.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = self.int.recv() => tracing::info!("SIGINT: stopping"),
-        }
     }
 }
 

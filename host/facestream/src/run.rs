@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use facestream_core::guest::{GuestsSpec, SlotKind, SlotSpec};
-use facestream_core::metrics::Counter;
+use facestream_core::metrics::{Counter, DropReason};
 use facestream_core::{CameraId, CameraMetrics, CameraSpec, Clock, Message, SourceUrl, SystemClock};
 use facestream_gpu::Gpu;
 use facestream_guest_host::{CameraGuests, GuestSet};
@@ -26,9 +26,11 @@ use facestream_pipeline::placement::Seat;
 use facestream_pipeline::stage::{Outlet, Stage};
 use facestream_pipeline::{Gpus, Models};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArgs;
 use crate::config::Config;
+use crate::interrupts::Interrupts;
 use crate::lines::{Output, Printer, Replaced};
 use crate::parts;
 
@@ -52,13 +54,20 @@ struct Run<'a> {
     model: String,
     output: Arc<Mutex<Output>>,
     clock: Arc<dyn Clock>,
+    /// What was lost because a guest failed.
+    lost: AtomicU64,
 }
 
-/// Runs all inputs.
+/// Runs all inputs. What guests failed on is told and lost, the rest is analysed.
 ///
 /// # Errors
 /// When an input, the model, a guest or an output cannot be used.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    analyse(args).map(|_| ExitCode::SUCCESS)
+}
+
+/// The same; answers how many frames, shots and endings were lost because a guest failed.
+pub(crate) fn analyse(args: &RunArgs) -> anyhow::Result<u64> {
     let mut config = Config::from_file(args.config.as_deref())?;
     crate::logging::start(false, "warn");
     if let Some(threads) = args.threads {
@@ -116,14 +125,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let output = Arc::new(Mutex::new(Output::new(lines, mot)));
     let clock = Arc::new(SystemClock::default());
-    let run = Run { args, config, guests, set, models, gpus, model, output, clock };
+    let lost = AtomicU64::new(0);
+    let run = Run { args, config, guests, set, models, gpus, model, output, clock, lost };
     let done = if streams > 0 { run.streams() } else { run.files() };
+    let lost = run.lost.load(Ordering::Relaxed);
     // Also after an error: what was analysed is not lost.
     let flushed = run.output.lock().unwrap_or_else(PoisonError::into_inner).finish(done.is_err());
     match (done, flushed) {
         // `facestream run … | head` is no failure.
-        (_, Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        (Ok(()), flushed) => flushed.context("cannot write the output").map(|()| ExitCode::SUCCESS),
+        (_, Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(lost),
+        (Ok(()), flushed) => flushed.context("cannot write the output").map(|()| lost),
         (Err(error), _) => Err(error),
     }
 }
@@ -166,21 +177,21 @@ fn slot(kind: SlotKind, guest: &str, config: &str) -> anyhow::Result<SlotSpec> {
     Ok(SlotSpec::new(guest, config))
 }
 
-/// Becomes true at SIGINT, SIGTERM or SIGHUP, which do not end the process any more.
-fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&interrupted);
+/// What a second signal costs.
+const LOST: &str = "lines that were not written are lost";
+
+/// Is cancelled at SIGINT, SIGTERM or SIGHUP, which do not end the process any more until they come again.
+fn interrupts() -> anyhow::Result<CancellationToken> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut interrupts = {
+    let told = {
         let _inside = runtime.enter();
-        crate::logging::Interrupts::catch()?
+        Interrupts::catch()?.told_to_stop(LOST)
     };
-    // Never joined: it waits for a signal as long as the process lives.
+    // Never joined: it waits for signals as long as the process lives.
     std::thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
-        runtime.block_on(interrupts.next());
-        set.store(true, Ordering::Relaxed);
+        runtime.block_on(std::future::pending::<()>());
     })?;
-    Ok(interrupted)
+    Ok(told)
 }
 
 impl Run<'_> {
@@ -220,22 +231,34 @@ impl Run<'_> {
                     bar.set_length(total.max(frames));
                 }
                 bar.set_position(frames);
-                if interrupted.load(Ordering::Relaxed) || failed() {
+                if interrupted.is_cancelled() || failed() {
                     return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())
             });
             bar.finish_and_clear();
+            self.count_lost(input, &metrics);
             if !self.args.quiet && (done.is_ok() || metrics.get(Counter::Decoded) > 0) {
                 eprintln!("{input}: {}", summary(&metrics));
             }
             done?;
-            ensure!(!interrupted.load(Ordering::Relaxed), "interrupted; what was analysed until then is written");
+            ensure!(!interrupted.is_cancelled(), "interrupted; what was analysed until then is written");
             if failed() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Says that guests failed, also with `--quiet`: with much output the lines of each failure are far above.
+    fn count_lost(&self, input: &str, metrics: &CameraMetrics) {
+        for reason in [DropReason::TrackerFailed, DropReason::ScorerFailed, DropReason::FormatterFailed] {
+            let n = metrics.drops(reason);
+            if n > 0 {
+                self.lost.fetch_add(n, Ordering::Relaxed);
+                eprintln!("{input}: {} {n} times: a guest failed, the lines above say why", reason.as_str());
+            }
+        }
     }
 
     /// Ends when nobody takes the lines any more.
@@ -275,7 +298,7 @@ impl Run<'_> {
             events: tokio::sync::broadcast::channel(64).0,
         });
         runtime.block_on(async {
-            let mut interrupts = crate::logging::Interrupts::catch()?;
+            let interrupted = Interrupts::catch()?.told_to_stop(LOST);
             let mut cameras = Vec::new();
             for (n, input) in self.args.inputs.iter().enumerate() {
                 let url = SourceUrl::parse(input)?;
@@ -299,12 +322,13 @@ impl Run<'_> {
             }
             let limit = self.args.seconds.map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs);
             tokio::select! {
-                () = interrupts.next() => {}
+                () = interrupted.cancelled() => {}
                 () = tokio::time::sleep(limit) => {}
                 () = self.output_failed() => {}
             }
             for camera in &cameras {
                 camera.stop(Duration::from_millis(self.config.pipeline.drain_ms)).await;
+                self.count_lost(&camera.status().url, camera.metrics());
                 if !self.args.quiet {
                     eprintln!("{}: {}", camera.status().url, summary(camera.metrics()));
                 }

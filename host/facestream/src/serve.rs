@@ -25,7 +25,7 @@ use crate::audit::AuditLog;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::control::Host;
-use crate::logging::Interrupts;
+use crate::interrupts::Interrupts;
 use crate::parts;
 
 /// Events that a slow listener may fall behind by before it loses the oldest.
@@ -151,7 +151,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %listen, data = %data.display(), started_in = ?begun.elapsed(), "serving");
     let restoring = Arc::clone(&supervisor);
     let mut restoring = tokio::task::spawn_blocking(move || restoring.restore());
-    let mut end = std::pin::pin!(end(told_to_stop(interrupts).cancelled_owned(), lost));
+    // The second signal is heard also while it stops for a lost GPU.
+    let told = interrupts.told_to_stop("what is neither delivered nor on disk is lost");
+    let mut end = std::pin::pin!(end(told.cancelled_owned(), lost));
     let (unfinished, why) = tokio::select! {
         restored = &mut restoring => {
             let restored = restored??;
@@ -191,24 +193,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// Exit code when a second signal did not let the host stop in order.
-const AT_ONCE: i32 = 130;
-
-/// Is cancelled when the process is told to stop. Told once more, also while it stops for a lost GPU, it ends at once: whoever
-/// asks twice does not want to wait.
-fn told_to_stop(mut interrupts: Interrupts) -> CancellationToken {
-    let told = CancellationToken::new();
-    let tell = told.clone();
-    tokio::spawn(async move {
-        interrupts.next().await;
-        tell.cancel();
-        interrupts.next().await;
-        tracing::warn!("told to stop once more: ending at once; what is neither delivered nor on disk is lost");
-        std::process::exit(AT_ONCE);
-    });
-    told
 }
 
 /// How often GPUs are asked whether they still answer.

@@ -24,7 +24,7 @@ pub fn run(args: &SimArgs) -> anyhow::Result<ExitCode> {
     let config = SimConfig { listen: args.listen, cameras: args.cameras as usize, credentials, ..SimConfig::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut interrupts = crate::logging::Interrupts::catch()?;
+        let mut interrupts = crate::interrupts::Interrupts::catch()?;
         let simulator = Simulator::start(config, vec![Arc::new(clip)]).await?;
         for url in simulator.urls_with_credentials() {
             // The password was typed on this command line, and a client needs it: the one place that shows it.

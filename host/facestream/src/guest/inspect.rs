@@ -38,6 +38,10 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let line = |label: &str, value: &str| println!("{label:<12} {value}");
     let info = &described.info;
     line("guest", &args.guest);
+    let says = [&described.facts.name, &described.facts.version].into_iter().flatten().cloned().collect::<Vec<_>>();
+    if !says.is_empty() {
+        line("says it is", &says.join(" "));
+    }
     line("digest", &info.digest.to_string());
     line("world", &info.kind.to_string());
     line("WIT", &format!("{}; this host accepts {WIT_VERSIONS}: accepted", info.wit_version));

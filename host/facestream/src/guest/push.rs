@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use facestream_guest_host::{GuestConfig, inspect};
+use facestream_guest_host::{GuestConfig, facts, inspect};
 use facestream_registry::{Package, Password, PushReference, is_loopback, read_ca};
 use serde_json::Value;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -25,14 +25,14 @@ const MAX_ANSWER_BYTES: u64 = 1 << 20;
 pub struct PushArgs {
     /// The component
     pub file: PathBuf,
-    /// Name of the guest
-    #[arg(long, required_unless_present = "oci")]
+    /// Name of the guest; default: the one that the component says it has
+    #[arg(long)]
     pub name: Option<String>,
-    /// Its version; a name and a version stand for the same bytes for ever
-    #[arg(long, required_unless_present = "oci")]
+    /// Its version; default: the one that the component says it has. A name and a version stand for the same bytes for ever
+    #[arg(long)]
     pub version: Option<String>,
     /// The host, http:// or https://
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(long, env = "FACESTREAM_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
     /// Token of the role guest-admin; in the environment other users of this machine do not see it
     #[arg(long, env = "FACESTREAM_TOKEN", hide_env_values = true)]
@@ -79,12 +79,13 @@ fn to_registry(args: &PushArgs, reference: &str, bytes: Vec<u8>, signature: Opti
     let info = inspect(&bytes, GuestConfig::default().max_component_bytes)
         .with_context(|| format!("no host takes {}", args.file.display()))?;
     let access = args.registry.access(reference.registry(), args.ca.as_ref())?;
+    let says = facts(&bytes);
     let package = Package {
         component: Bytes::from(bytes),
         exports: vec![info.exported()],
         imports: info.imports,
-        name: args.name.clone(),
-        version: args.version.clone(),
+        name: args.name.clone().or(says.name),
+        version: args.version.clone().or(says.version),
         signature: signature.map(str::to_owned),
     };
     let pushed = wait(access.push(&reference, &package, timeouts()))??;
@@ -118,12 +119,16 @@ fn to_host(args: &PushArgs, bytes: &[u8], signature: Option<&str>) -> anyhow::Re
         .max_redirects(0)
         .tls_config(tls(args.ca.as_deref())?)
         .build();
-    // clap asked for both: this is not for a registry.
-    let (name, version) = (args.name.as_deref().unwrap_or_default(), args.version.as_deref().unwrap_or_default());
+    let says = facts(bytes);
+    let said = |option: &Option<String>, said: Option<String>, what: &str| {
+        let found = option.clone().or(said);
+        found.with_context(|| format!("{} does not say its {what}: give it with --{what}", args.file.display()))
+    };
+    let (name, version) = (said(&args.name, says.name, "name")?, said(&args.version, says.version, "version")?);
     let mut request = ureq::Agent::new_with_config(config)
         .post(format!("{base}/api/v1/guests"))
-        .query("name", name)
-        .query("version", version)
+        .query("name", &name)
+        .query("version", &version)
         .content_type("application/wasm");
     if let Some(signature) = signature {
         request = request.query("signature", signature);

@@ -13,6 +13,9 @@ use crate::cli::{Emit, RunArgs};
 
 /// `facestream guest run`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 no guest failed; 1 one did, on frames that the lines name, or nothing could be run."
+)]
 pub struct GuestRunArgs {
     /// A component file, or the name of a guest
     pub guest: String,
@@ -45,7 +48,8 @@ pub struct GuestRunArgs {
     pub quiet: bool,
 }
 
-/// Runs it. The guest's log lines appear on standard error, each with camera and frame.
+/// Runs it. The guest's log lines appear on standard error, each with camera and frame. 1 when something was lost because
+/// a guest failed.
 ///
 /// # Errors
 /// As `facestream run`.
@@ -72,7 +76,7 @@ pub fn run(args: &GuestRunArgs) -> anyhow::Result<ExitCode> {
         ([], SlotKind::Formatter) => vec![Emit::Messages],
         (chosen, _) => chosen.to_vec(),
     };
-    crate::run::run(&RunArgs {
+    let lost = crate::run::analyse(&RunArgs {
         inputs: vec![args.input.clone()],
         model: args.model.clone(),
         tracker,
@@ -91,5 +95,6 @@ pub fn run(args: &GuestRunArgs) -> anyhow::Result<ExitCode> {
         seconds: args.seconds,
         config: None,
         quiet: args.quiet,
-    })
+    })?;
+    Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

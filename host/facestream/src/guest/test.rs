@@ -91,6 +91,7 @@ fn tested(args: &TestArgs) -> anyhow::Result<bool> {
     }
     let mut dead: Option<&str> = None;
     for case in chosen {
+        let was_dead = dead.is_some();
         let result = match dead {
             Some(why) => kit.not_run(case, why),
             None => kit.run(case),
@@ -98,7 +99,7 @@ fn tested(args: &TestArgs) -> anyhow::Result<bool> {
         if case.name == "starts" && result.status == Status::Fail {
             dead = Some("it does not get through an ordinary scene");
         }
-        if table {
+        if table && !was_dead {
             print!("{}", result.lines(colours));
             // A reader of a long run sees how far it is.
             std::io::stdout().flush()?;
@@ -113,6 +114,9 @@ fn tested(args: &TestArgs) -> anyhow::Result<bool> {
         results.push(result);
     }
     let report = Report::new(&kit, results);
+    if let (true, Some(why)) = (table, dead) {
+        println!("the other cases were not run: {why}");
+    }
     if table {
         print!("\n{}", report.verdict(colours));
         if args.filter.is_some() {

@@ -126,7 +126,8 @@ impl Tracker for Mine {
     fn load(&mut self, (tracks, next_id): Self::State) -> Result<(), GuestError> {
         let sound = |t: &Track| {
             let numbers = [t.velocity.x, t.velocity.y, t.confidence];
-            t.bbox.is_valid() && numbers.iter().all(|v| v.is_finite()) && t.id < next_id
+            let times = t.first_seen <= t.last_seen;
+            t.bbox.is_valid() && numbers.iter().all(|v| v.is_finite()) && times && t.id < next_id
         };
         if !tracks.iter().all(sound) {
             return Err(GuestError::UnsupportedSnapshot("a track has impossible numbers".to_owned()));
