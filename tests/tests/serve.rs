@@ -260,10 +260,12 @@ fn guests_are_replaced_while_the_camera_runs() {
     host.message_until(FRAMES, "a second of frames after the swap", |l| {
         l.key == "a" && number(l, "sequence") > seen + 25
     });
-    // The same tracker with other settings keeps its own state.
-    let report = swap("tracker", json!({ "guest": "bytetrack", "config": { "track_buffer_ms": 1500 } })).json(200);
-    assert_eq!((&report["state"], &report["old_digest"]), (&json!("private"), &report["new_digest"]), "{report}");
-    assert_eq!(slot("tracker")["config"], json!({ "track_buffer_ms": 1500 }));
+    // Settings alone: the same instance goes on with them.
+    let report = swap("tracker", json!({ "config": { "track_buffer_ms": 1500 } })).json(200);
+    assert_eq!((&report["change"], &report["state"]), (&json!("reconfigured"), &json!("private")), "{report}");
+    assert_eq!(report["old_digest"], report["new_digest"], "{report}");
+    let now = slot("tracker");
+    assert_eq!((&now["config"], &now["swaps"]["reconfigured"]), (&json!({ "track_buffer_ms": 1500 }), &json!(1)));
     let seen = host.messages(FRAMES).iter().filter(|l| l.key == "a").map(|l| number(l, "sequence")).max().unwrap();
     host.message_until(FRAMES, "frames after the second swap", |l| l.key == "a" && number(l, "sequence") > seen + 25);
     // The picture stands still, so the ids must: on every frame since they were all there.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use facestream_core::event::Event;
-use facestream_core::guest::{GuestsSpec, SlotChange, SlotKind, SlotRequest, SwapReport};
+use facestream_core::guest::{GuestsSpec, SlotChange, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraState, CameraStatus, WorkerId};
 use futures::future::BoxFuture;
 use tokio::sync::broadcast;
@@ -57,6 +57,13 @@ pub trait Control: Trials + Rollouts + Send + Sync + 'static {
 
     /// What a camera gets that its start request does not say.
     fn defaults(&self) -> CameraDefaults;
+
+    /// What a slot wants now: the guest by the component that runs, with settings, limits and policy as they were asked
+    /// for.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownCamera`].
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec>;
 
     /// Makes a slot run what is asked for, between two frames, state carried over. When only settings change, the guest
     /// that runs takes them as it is, if it can. When it fails, the old guest still runs.

@@ -17,7 +17,7 @@ use facestream_api::control::{
     MetricFamily, MetricKind, MetricSample, ModelInfo, SinkStatus, Started,
 };
 use facestream_core::event::Event;
-use facestream_core::guest::{SlotChange, SlotKind, SlotRequest, SwapReport};
+use facestream_core::guest::{SlotChange, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_core::{CameraId, CameraSpec, CameraStatus};
 use facestream_guest_host::{CacheStats, GuestStore, StoredGuest};
 use facestream_pipeline::Supervisor;
@@ -120,6 +120,11 @@ impl Control for Host {
 
     fn defaults(&self) -> CameraDefaults {
         self.defaults.clone()
+    }
+
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec> {
+        let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
+        Box::pin(blocking(move || supervisor.wish(&camera, slot).map_err(swap_error)))
     }
 
     fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {

@@ -340,6 +340,36 @@ mod tests {
         assert_eq!(Arc::strong_count(&clock), 1, "the thread has gone and given its handle back");
     }
 
+    /// `inspect` refuses these before; should it ever not, the engine does, too.
+    #[test]
+    fn the_engine_itself_refuses_features_that_guests_do_not_need() {
+        let engine = GuestEngine::new(&GuestConfig { max_instances: 1, ..GuestConfig::default() }).unwrap();
+        let (child, _) = child_engine(false).unwrap();
+        let compiles = |engine: &Engine, text: &str| {
+            let bytes = wat::parse_str(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            wasmtime::component::Component::new(engine, bytes).is_ok()
+        };
+        for engine in [engine.wasmtime(), &child] {
+            assert!(compiles(
+                engine,
+                "(component (core module $m (memory 1) (func (result v128) (v128.const i64x2 0 0))))"
+            ));
+            for module in [
+                "(memory 1 1 shared)",
+                "(memory i64 1)",
+                "(memory 1) (memory 1)",
+                "(tag)",
+                "(type (struct (field i32)))",
+                "(func $f return_call $f)",
+                "(func (result v128) (i32x4.relaxed_trunc_f32x4_s (v128.const i64x2 0 0)))",
+                "(func (param i64 i64 i64 i64) (result i64 i64) (i64.add128 (local.get 0) (local.get 1) (local.get 2) (local.get 3)))",
+            ] {
+                assert!(!compiles(engine, &format!("(component (core module $m {module}))")), "{module}");
+            }
+            assert!(!compiles(engine, "(component (core func (canon task.cancel)))"));
+        }
+    }
+
     #[test]
     fn the_epoch_advances_while_there_is_something_to_cut() {
         let engine = GuestEngine::new(&GuestConfig { max_instances: 4, ..GuestConfig::default() }).unwrap();

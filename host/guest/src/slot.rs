@@ -112,24 +112,27 @@ impl<G: Guest> Slot<G> {
     /// fails, a second fresh instance starts from nothing: state may be what the guest fails on.
     pub(crate) fn ensure(
         &mut self,
-        now_ns: u64,
+        now: &FrameInfo,
         events: &mut Vec<Event>,
         revive: impl FnOnce(&mut G) -> Result<(), GuestFailure>,
     ) -> Option<&mut G> {
+        let now_ns = now.timestamp_ns;
         self.now_ns = self.now_ns.max(now_ns);
         if self.guest.is_none() {
             if matches!(self.standing, Standing::Dropped) || !self.backoff.is_due(now_ns) {
                 return None;
             }
             let start = || self.filling.start::<G>(&self.camera);
-            let started = start().and_then(|mut guest| match revive(&mut guest) {
+            let started = start().and_then(|mut guest| {
+                guest.sandbox_mut().set_time(now);
+                match revive(&mut guest) {
                 Ok(()) => Ok(guest),
                 Err(failure) => {
                     tracing::warn!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, %failure, "the restarted guest did not take its saved state; it starts without");
                     drop(guest);
                     start()
                 }
-            });
+            }});
             match started {
                 Ok(guest) => {
                     self.place(guest);

@@ -121,6 +121,49 @@ fn processor_time_of_a_call() {
     obeys.advance(&frame(0).info, &detections(3), None).unwrap();
 }
 
+/// What is measured is processor time of the call's own thread, which other processes do not use up; the median, because one
+/// tick may come late on a busy machine.
+#[test]
+fn a_loop_is_cut_within_two_ticks_after_its_deadline() {
+    let spin = "(loop $l (br $l)) (unreachable)";
+    let limits = GuestLimits { deadline_ms: 10, ..GuestLimits::default() };
+    let mut used: Vec<u64> = (0..15)
+        .map(|_| {
+            let mut guest = tracker(&[("advance", spin)], limits.clone());
+            let before = guest.usage().calls.cpu_nanoseconds;
+            assert!(matches!(guest.advance(&frame(0).info, &[], None).unwrap_err(), GuestFailure::Deadline { .. }));
+            (guest.usage().calls.cpu_nanoseconds - before) / 1_000
+        })
+        .collect();
+    used.sort_unstable();
+    println!("microseconds of processor time until a loop with a deadline of 10 ms was cut: {used:?}");
+    // Twelve ticks, each of a millisecond and the little that a sleeping thread wakes late.
+    assert!((10_000..=13_000).contains(&used[used.len() / 2]), "{used:?}");
+}
+
+#[test]
+fn processor_time_at_the_start() {
+    let limits = |start_deadline_ms: u32| GuestLimits { start_deadline_ms, ..patient() };
+    // Some milliseconds of work.
+    let work = "(local $i i32) (loop $l (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 3000000)))) (call $ok)";
+    drop(tracker(&[("configure", work)], limits(2_000)));
+    let component = kit::load(engine(), &kit::tracker(&[("configure", "(loop $l (br $l)) (unreachable)")]));
+    let mut violates = TrackerGuest::instantiate(&component, &env(limits(20))).unwrap();
+    let failure = violates.configure(&serde_json::json!({})).unwrap_err();
+    assert!(matches!(failure, GuestFailure::Deadline { deadline_ms: 20, .. }), "{failure}");
+}
+
+#[test]
+fn time_on_the_wall() {
+    // Its processor time would last for long: the clock on the wall ends it.
+    let limits = GuestLimits { deadline_ms: 60_000, wall_deadline_ms: 15, ..GuestLimits::default() };
+    let mut violates = tracker(&[("advance", "(loop $l (br $l)) (unreachable)")], limits.clone());
+    let failure = violates.advance(&frame(0).info, &[], None).unwrap_err();
+    assert!(matches!(failure, GuestFailure::Deadline { wall_deadline_ms: 15, .. }), "{failure}");
+    let mut obeys = tracker(&[], GuestLimits { wall_deadline_ms: 20_000, ..limits });
+    obeys.advance(&frame(0).info, &detections(3), None).unwrap();
+}
+
 #[test]
 fn memory() {
     // The kit's guests begin with four pages; their tables take a few bytes more.
@@ -205,6 +248,14 @@ fn log_lines_and_their_length_are_cut_without_harm() {
     };
     assert_eq!(logs(GuestLimits { max_log_lines_per_s: 3, ..patient() }), (3, 0));
     assert_eq!(logs(GuestLimits { max_log_lines_per_s: 0, ..patient() }), (0, 3));
+    // Lines of ten bytes: whole, and cut to five, of which only those count.
+    let bytes = |limits: GuestLimits| {
+        let mut guest = tracker(&[("advance", LOGS)], limits);
+        guest.advance(&frame(0).info, &[], None).unwrap();
+        guest.log_lines()
+    };
+    assert_eq!(bytes(GuestLimits { max_log_line_bytes: 10, max_log_bytes_per_s: 10, ..patient() }), (1, 0));
+    assert_eq!(bytes(GuestLimits { max_log_line_bytes: 5, max_log_bytes_per_s: 10, ..patient() }), (1, 0));
 }
 
 #[test]

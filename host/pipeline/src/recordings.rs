@@ -68,7 +68,7 @@ pub struct Recordings {
     folder: Arc<Folder>,
     queue: Sender<Recording>,
     /// When a slot was last recorded without being asked.
-    latest: Mutex<HashMap<(String, SlotKind), u64>>,
+    latest: Mutex<HashMap<(String, SlotKind, &'static str), u64>>,
     clock: Arc<dyn Clock>,
     before_swap: bool,
 }
@@ -137,7 +137,9 @@ impl Recordings {
     pub fn submit(&self, recording: Recording) {
         let counts = &self.folder.counts;
         let now = self.clock.monotonic_ns();
-        let key = (recording.manifest.camera.clone(), recording.manifest.slot);
+        let Manifest { camera, slot, reason, .. } = &recording.manifest;
+        // A guest that fails right after its swap is what is wanted most: the recording before the swap must not stand in its way.
+        let key = (camera.clone(), *slot, reason.as_str());
         let mut latest = lock(&self.latest);
         if latest.get(&key).is_some_and(|&at| now.saturating_sub(at) < OFTEN_NS) {
             counts.too_often.fetch_add(1, Ordering::Relaxed);

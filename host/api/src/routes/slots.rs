@@ -54,9 +54,10 @@ pub(crate) async fn slot(
 ///
 /// Another guest takes over between two frames, with its state. It is loaded, compiled, configured and tried on made-up
 /// frames first. The guest before is kept for `probation_frames` and comes back with the state when the new one fails
-/// meanwhile; `history` tells. When only settings differ from what runs, they are tried in the same way, and the guest
-/// that runs takes them as it is, without probation; one that cannot is replaced by an instance of its own. When anything fails, the old guest goes on, but
-/// for one thing: where only writing the change down fails (a full disk), it is made, and a 503 says so. With `dry_run` nothing changes:
+/// meanwhile; `history` tells. When only settings differ from what runs, as with a body of `config` alone, they are tried in
+/// the same way, and the guest that runs takes them as it is, without probation; one that cannot is replaced by an instance of
+/// its own. A body that names a guest means all of it: limits and policy that are left out are the host's own again. When
+/// anything fails, the old guest goes on, but for one thing: where only writing the change down fails (a full disk), it is made, and a 503 says so. With `dry_run` nothing changes:
 /// a throw-away instance gets the present state and the last seconds, and the answer is a report of the differences.
 #[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "slots", operation_id = "swap_guest",
     params(("id" = String, Path, description = "Name of the camera"),
@@ -77,7 +78,11 @@ pub(crate) async fn swap(
         // Before anything can be refused: nothing was to be changed.
         note.action("swap-dry-run");
     }
-    let change = request.checked(who(identity))?;
+    let runs = match request.is_for_the_same_guest() {
+        true => Some(app.control.slot_wish(&id, kind).await?),
+        false => None,
+    };
+    let change = request.checked(who(identity), runs)?;
     note.guest(&change.wanted.guest);
     if dry_run {
         let report = app.control.dry_run(&id, kind, change).await?;

@@ -47,19 +47,23 @@ pub(crate) struct GuestChoice(GuestWithConfig);
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SwapWithConfig {
-    /// `name`, `name@version` or `sha256:<hex>` of a guest in the store.
-    #[schema(example = "botsort")]
+    /// `name`, `name@version` or `sha256:<hex>` of a guest in the store. Left out: the one that runs keeps its limits and
+    /// policy and gets the settings in `config`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "botsort")]
     guest: String,
     /// Settings for the guest.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     config: Option<Map<String, Value>>,
-    /// Limits other than the host's, up to its ceilings.
+    /// Limits other than the host's, up to its ceilings: all of them, those that are left out are the host's own.
     #[serde(default)]
-    limits: LimitsView,
+    #[schema(value_type = LimitsView)]
+    limits: Option<LimitsView>,
     /// What happens when it fails again and again: `restart` when left out.
     #[serde(default)]
-    on_failure: OnFailureView,
+    #[schema(value_type = OnFailureView)]
+    on_failure: Option<OnFailureView>,
     /// For so many frames the guest before is kept, and comes back with the state when this one fails; 0: it goes at
     /// once. Left out: the host's own number (`guests.probation_frames`).
     #[serde(default)]
@@ -130,16 +134,32 @@ impl SwapRequest {
         self.0.dry_run
     }
 
-    /// The change, when it can be one.
-    pub(crate) fn checked(self, who: String) -> Result<SlotRequest, Problem> {
+    /// Whether it names no guest: the one that runs is meant.
+    pub(crate) fn is_for_the_same_guest(&self) -> bool {
+        self.0.guest.is_empty()
+    }
+
+    /// The change, when it can be one. `runs`: what the slot wants now, for one that names no guest.
+    pub(crate) fn checked(self, who: String, runs: Option<SlotSpec>) -> Result<SlotRequest, Problem> {
         let SwapWithConfig { guest, config, limits, on_failure, probation_frames, dry_run: _ } = self.0;
         let mut problems = Vec::new();
-        problems.extend(reference_problem(&guest).map(|p| FieldProblem::new("/guest", p)));
         problems.extend(probation_problem(probation_frames));
+        let wanted = match runs {
+            Some(runs) => {
+                if config.is_none() || limits.is_some() || on_failure.is_some() {
+                    let text = "name a guest; without one only `config`, its new settings, is taken";
+                    problems.push(FieldProblem::new("/guest", text));
+                }
+                SlotSpec { config: Value::Object(config.unwrap_or_default()), ..runs }
+            }
+            None => {
+                problems.extend(reference_problem(&guest).map(|p| FieldProblem::new("/guest", p)));
+                slot_spec(guest, config, limits.unwrap_or_default(), on_failure.unwrap_or_default())
+            }
+        };
         if !problems.is_empty() {
             return Err(Problem::invalid(problems));
         }
-        let wanted = GuestChoice(GuestWithConfig { guest, config, limits, on_failure }).into_slot();
         Ok(SlotRequest { wanted, probation_frames, who, rollout: None })
     }
 }
@@ -199,6 +219,6 @@ name_or_object!(
 name_or_object!(
     SwapRequest,
     SwapWithConfig,
-    "the name of a guest, or {\"guest\": name, \"config\": {…}, \"probation_frames\": 50}",
+    "the name of a guest, {\"guest\": name, \"config\": {…}, \"probation_frames\": 50}, or {\"config\": {…}} for the guest that runs",
     "What a slot is to run from now on: a guest, with or without settings."
 );

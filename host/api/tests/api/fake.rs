@@ -220,6 +220,15 @@ impl Control for FakeControl {
         self.defaults.clone()
     }
 
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec> {
+        async move {
+            let cameras = self.cameras.lock().unwrap();
+            let kept = cameras.get(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
+            Ok(kept.spec.guests.slot(slot).clone())
+        }
+        .boxed()
+    }
+
     fn swap<'a>(&'a self, camera: &'a CameraId, slot: SlotKind, change: SlotRequest) -> Answer<'a, SwapReport> {
         async move {
             let mut cameras = self.cameras.lock().unwrap();

@@ -25,6 +25,28 @@ async fn a_swap_asks_for_limits_policy_and_probation() {
 }
 
 #[tokio::test]
+async fn settings_alone_change_settings_alone() {
+    let api = Api::new();
+    api.start("a").await;
+    let body = r#"{"guest":"botsort","config":{"k":1},"limits":{"deadline_ms":5},"on_failure":"fallback"}"#;
+    assert_eq!(api.put(TRACKER, body).await.status, 200);
+    assert_eq!(api.put(TRACKER, r#"{"config":{"k":2}}"#).await.status, 200);
+    let slot = api.get(TRACKER).await.json();
+    assert_eq!((&slot["guest"], &slot["config"]), (&json!("botsort"), &json!({"k": 2})));
+    assert_eq!(
+        (&slot["limits"], &slot["on_failure"]),
+        (&json!({"deadline_ms": 5}), &json!("fallback")),
+        "as they were"
+    );
+    for body in
+        [r#"{"config":{},"on_failure":"drop"}"#, r#"{"config":{},"limits":{}}"#, r#"{"probation_frames":3}"#, "{}"]
+    {
+        let problem = api.put(TRACKER, body).await.problem(422, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], "/guest", "{body}: {problem}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_told_at_its_place() {
     let api = Api::new();
     api.start("a").await;

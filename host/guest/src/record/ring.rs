@@ -32,8 +32,10 @@ pub enum Start {
 pub(crate) struct Ring {
     window_ns: u64,
     max_bytes: u64,
-    calls: VecDeque<(Arc<RecordedCall>, usize)>,
+    calls: VecDeque<Kept>,
     bytes: u64,
+    /// The guest was called for more than its settings and its state.
+    working: bool,
     /// How many calls were let go: the number of the first one that is kept.
     first: u64,
     /// Numbers of the calls that a replay can begin at.
@@ -43,6 +45,16 @@ pub(crate) struct Ring {
     config: String,
     /// Everything goes here too while somebody looks on, pictures included.
     pub(crate) feed: Option<Vec<Arc<RecordedCall>>>,
+}
+
+/// A call in the ring.
+#[derive(Debug)]
+struct Kept {
+    call: Arc<RecordedCall>,
+    bytes: usize,
+    /// When, for what is kept how long. A guest may be made long before it is put to work, with its clocks at nothing: until
+    /// then it is as young as its first work, or its beginning would be let go at once.
+    at_ns: u64,
 }
 
 /// A copy of a ring; the calls are shared.
@@ -60,6 +72,7 @@ impl Ring {
             max_bytes: if config.seconds == 0 { 0 } else { config.max_bytes },
             calls: VecDeque::new(),
             bytes: 0,
+            working: false,
             first: 0,
             checkpoints: VecDeque::new(),
             start: Start::Fresh,
@@ -81,7 +94,7 @@ impl Ring {
 
     /// Tracks of the latest answer.
     pub(crate) fn latest_tracks(&self) -> Vec<facestream_core::Track> {
-        let latest = self.calls.iter().rev().find_map(|(call, _)| match &call.answer {
+        let latest = self.calls.iter().rev().find_map(|kept| match &kept.call.answer {
             Answer::Tracks { tracks, .. } => Some(tracks.clone()),
             _ => None,
         });
@@ -91,7 +104,7 @@ impl Ring {
     /// Whether it is time for a point that a replay can begin at: two of them cover a window.
     pub(crate) fn checkpoint_due(&self, now_ns: u64) -> bool {
         let latest = self.checkpoints.back().and_then(|&n| self.at(n));
-        let since = latest.or(self.calls.front().map(|(call, _)| &**call)).map_or(now_ns, |call| call.time_ns);
+        let since = latest.or(self.calls.front()).map_or(now_ns, |kept| kept.at_ns);
         self.max_bytes > 0 && now_ns.saturating_sub(since) >= self.window_ns / 2
     }
 
@@ -114,21 +127,26 @@ impl Ring {
         if resumable {
             self.checkpoints.push_back(self.first + self.calls.len() as u64);
         }
-        let (now, bytes) = (call.time_ns, call.bytes());
+        let (at_ns, bytes) = (call.time_ns, call.bytes());
+        let of_state = matches!(call.call, Call::Configure { .. } | Call::Save | Call::Restore { .. });
+        if !self.working && !of_state {
+            self.working = true;
+            self.calls.iter_mut().for_each(|kept| kept.at_ns = at_ns);
+        }
         self.bytes += bytes as u64;
-        self.calls.push_back((call, bytes));
-        self.trim(now);
+        self.calls.push_back(Kept { call, bytes, at_ns });
+        self.trim(at_ns);
     }
 
-    fn at(&self, number: u64) -> Option<&RecordedCall> {
+    fn at(&self, number: u64) -> Option<&Kept> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.calls.get(at).map(|(call, _)| &**call)
+        self.calls.get(at)
     }
 
     fn trim(&mut self, now_ns: u64) {
-        let since = now_ns.checked_sub(self.window_ns);
+        let since = if self.working { now_ns.checked_sub(self.window_ns) } else { None };
         // The latest point that still covers the window.
-        let old = |ring: &Self, n: &u64| ring.at(*n).is_some_and(|call| Some(call.time_ns) <= since);
+        let old = |ring: &Self, n: &u64| ring.at(*n).is_some_and(|kept| Some(kept.at_ns) <= since);
         if let Some(&n) = self.checkpoints.iter().take_while(|&n| old(self, n)).last() {
             self.cut_to(n, Start::Snapshot);
         }
@@ -143,17 +161,17 @@ impl Ring {
                 }
             }
         }
-        let stale = self.calls.front().is_some_and(|(call, _)| call.time_ns < since.saturating_sub(self.window_ns));
+        let stale = self.calls.front().is_some_and(|kept| kept.at_ns < since.saturating_sub(self.window_ns));
         if stale && !self.checkpoints.iter().any(|&n| n > self.first) {
             // A guest that gives no state: without this its ring would only ever be bounded by bytes.
-            let keep = self.calls.iter().position(|(call, _)| call.time_ns >= since).unwrap_or(self.calls.len());
+            let keep = self.calls.iter().position(|kept| kept.at_ns >= since).unwrap_or(self.calls.len());
             self.cut_to(self.first + keep as u64, Start::Midway);
         }
     }
 
     fn cut_to(&mut self, number: u64, start: Start) {
         while self.first < number
-            && let Some((call, bytes)) = self.calls.pop_front()
+            && let Some(Kept { call, bytes, .. }) = self.calls.pop_front()
         {
             self.first += 1;
             self.start = start;
@@ -169,11 +187,11 @@ impl Ring {
 
     /// What is kept, from the latest point on that covers `seconds` before now.
     pub(crate) fn copy(&self, seconds: Option<u32>) -> RingCopy {
-        let calls: Vec<_> = self.calls.iter().map(|(call, _)| Arc::clone(call)).collect();
+        let calls: Vec<_> = self.calls.iter().map(|kept| Arc::clone(&kept.call)).collect();
         let whole = RingCopy { start: self.start, config: self.config.clone(), calls };
-        let (Some(seconds), Some(last)) = (seconds, whole.calls.last()) else { return whole };
-        let since = last.time_ns.saturating_sub(u64::from(seconds).saturating_mul(1_000_000_000));
-        let covers = |&&n: &&u64| self.at(n).is_some_and(|call| call.time_ns <= since);
+        let (Some(seconds), Some(last)) = (seconds, self.calls.back()) else { return whole };
+        let since = last.at_ns.saturating_sub(u64::from(seconds).saturating_mul(1_000_000_000));
+        let covers = |&&n: &&u64| self.at(n).is_some_and(|kept| kept.at_ns <= since);
         let Some(&n) = self.checkpoints.iter().take_while(covers).last() else { return whole };
         let skip = usize::try_from(n - self.first).unwrap_or(0);
         let mut config = whole.config;
@@ -234,6 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_is_put_to_work_late_has_its_beginning_kept_as_long_as_its_work() {
+        let mut ring = ring(3, 1 << 20);
+        ring.push(call(0, Call::Configure { config: "{}".to_owned() }, Answer::Done));
+        ring.push(save(0));
+        // At the swap, a hundred seconds after the camera began.
+        let state = StateRecord { schema: "x/1".to_owned(), data: Blob::Kept(vec![1]) };
+        let restore = Call::Restore { state, tracks: Vec::new(), shots: Vec::new() };
+        ring.push(call(100 * SECOND, restore, Answer::Done));
+        for n in 100..103 {
+            ring.push(tick(n));
+        }
+        let copy = ring.copy(None);
+        assert_eq!((copy.start, times(&copy)), (Start::Fresh, vec![0, 0, 100, 100, 101, 102]));
+        for n in 103..106 {
+            ring.push(tick(n));
+            ring.push(save(n));
+        }
+        let copy = ring.copy(None);
+        assert_eq!((copy.start, copy.calls[0].call.name()), (Start::Snapshot, "save"), "not in between");
+    }
+
+    #[test]
     fn a_guest_that_gives_no_state_has_its_last_seconds_kept_from_midway() {
         let mut ring = ring(3, 1 << 20);
         for n in 0..20 {
@@ -269,6 +309,7 @@ mod tests {
         ring.push(call(0, Call::Configure { config: r#"{"a":2}"#.to_owned() }, Answer::Done));
         assert_eq!(ring.copy(None).config, r#"{"a":1}"#, "what it began with");
         for n in 1..5 {
+            ring.push(tick(n));
             ring.push(save(n));
         }
         assert_eq!(ring.copy(None).config, r#"{"a":2}"#);

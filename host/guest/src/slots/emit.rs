@@ -107,7 +107,7 @@ impl CameraGuests {
             },
             None => Ok(()),
         };
-        self.formatter.ensure(now.timestamp_ns, &mut out.events, revive)?;
+        self.formatter.ensure(&now, &mut out.events, revive)?;
         self.formatter.set_time(&now);
         let guest = self.formatter.running()?;
         self.interest = guest.interest();

@@ -44,7 +44,7 @@ impl CameraGuests {
     ) -> Option<Applied> {
         let now = frame.timestamp_ns;
         loop {
-            self.ensure_tracker(now, out)?;
+            self.ensure_tracker(out)?;
             let ledger = &mut self.ledger;
             let applied = self.tracker.call(Question::Frame, now, &mut out.events, |guest| {
                 let update = guest.advance(frame, detections, motion)?;
@@ -66,14 +66,14 @@ impl CameraGuests {
         }
     }
 
-    pub(super) fn ensure_tracker(&mut self, now_ns: u64, out: &mut Outcome) -> Option<&mut TrackerGuest> {
+    pub(super) fn ensure_tracker(&mut self, out: &mut Outcome) -> Option<&mut TrackerGuest> {
         let ledger = &mut self.ledger;
         let revive = |guest: &mut TrackerGuest| {
             ledger.new_instance();
             let live = ledger.live_for_guest();
             if live.is_empty() { Ok(()) } else { guest.restore(&Snapshot::default(), &live) }
         };
-        self.tracker.ensure(now_ns, &mut out.events, revive)
+        self.tracker.ensure(&self.now, &mut out.events, revive)
     }
 
     pub(super) fn without_tracker(&mut self, frame: &Frame, out: &mut Outcome) {
@@ -97,7 +97,7 @@ impl CameraGuests {
             ledger: &self.ledger,
             pending: &self.pending_endings,
         };
-        self.scorer.ensure(self.now.timestamp_ns, &mut out.events, |guest| held.give_back(guest))
+        self.scorer.ensure(&self.now, &mut out.events, |guest| held.give_back(guest))
     }
 
     /// Gives the instance in the slot what was last saved of it, or of its predecessor.

@@ -58,7 +58,12 @@ fn recycle<G: Guest>(
     let Some(old) = slot.running() else { return false };
     let memory_bytes = old.sandbox().memory_bytes();
     let guest = old.sandbox().name().to_owned();
-    match started.and_then(|mut new| hand_over(old, &mut new).map(|()| new)) {
+    let handed_over = started.and_then(|mut new| {
+        // Its clocks go on where those of the old one are.
+        new.sandbox_mut().state_mut().time = old.sandbox().state().time;
+        hand_over(old, &mut new).map(|()| new)
+    });
+    match handed_over {
         Ok(new) => {
             slot.recycled(new);
             tracing::info!(%camera, slot = %kind, %guest, memory_bytes, "the guest's memory had grown; a fresh instance took over its state");

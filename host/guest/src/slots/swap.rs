@@ -72,19 +72,23 @@ impl CameraGuests {
         entry: Entry,
         out: &mut Outcome,
     ) -> Result<&'static str, GuestFailure> {
+        let now = self.now;
         Ok(match ready {
             Ready::Tracker(mut new, schema) => {
+                new.sandbox.set_time(&now);
                 let Carried { how, saved } = self.carry_tracker(&mut new, &schema)?;
                 self.tracker.install(filling, new, saved, entry);
                 self.ledger.new_instance();
                 how
             }
             Ready::Scorer(mut new, schema) => {
+                new.sandbox.set_time(&now);
                 let Carried { how, saved } = self.carry_scorer(&mut new, &schema, out)?;
                 self.scorer.install(filling, new, saved, entry);
                 how
             }
             Ready::Formatter(mut new, schema) => {
+                new.sandbox.set_time(&now);
                 let Carried { how, saved } = self.carry_formatter(&mut new, &schema, out)?;
                 self.interest = new.interest();
                 self.formatter_saved = saved.clone().filter(|_| how == PRIVATE);

@@ -102,12 +102,16 @@ fn a_guest_that_fails_all_the_time_is_recorded_now_and_then() {
         recordings.submit(recording("a", failure()));
         if second == 0 {
             recordings.submit(recording("b", failure()));
+            recordings.submit(recording("c", Reason::Swap));
+            recordings.submit(recording("c", failure()));
         }
         clock.advance(std::time::Duration::from_secs(1));
     }
     assert_eq!(recordings.dropped()["too-often"], 22, "at 0, 10 and 20 s");
-    while recordings.written()["failure"] + recordings.dropped()["write-failed"] < 4 {
+    let done = || recordings.written().values().sum::<u64>() + recordings.dropped()["write-failed"];
+    while done() < 6 {
         std::thread::yield_now();
     }
-    assert_eq!(recordings.list().unwrap().len(), 4);
+    let written = recordings.written();
+    assert_eq!((written["failure"], written["swap"]), (5, 1), "a failure right after a swap is written, too");
 }

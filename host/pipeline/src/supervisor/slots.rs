@@ -64,6 +64,21 @@ impl Supervisor {
         self.change_slot(id, slot, &request, ChangeKind::Rollback)
     }
 
+    /// What a slot wants now, by the component that runs: its name may mean another by now.
+    ///
+    /// # Errors
+    /// `UnknownCamera`.
+    pub fn wish(&self, id: &CameraId, slot: SlotKind) -> Result<SlotSpec, SwapFailure> {
+        let camera = self.running(id)?;
+        let wanted = camera.book().wanted(slot);
+        let means = self.parts.guests.resolve(&wanted.guest).ok().map(|g| g.info.digest.to_string());
+        let runs = camera.status().slots.into_iter().find(|s| s.slot == slot).map(|s| s.wanted.digest);
+        Ok(match runs {
+            Some(digest) if means.as_ref() != Some(&digest) => SlotSpec { guest: digest, ..wanted },
+            _ => wanted,
+        })
+    }
+
     /// Changes of a slot, the newest first. `None` when there is no such camera.
     #[must_use]
     pub fn history(&self, id: &CameraId, slot: SlotKind) -> Option<Vec<SlotChange>> {
