@@ -147,6 +147,24 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
     assert_eq!(with(&host, &bytetrack), BTreeSet::from(NAMES), "{rollout}");
     assert_eq!(changes(&host, "a", &id), pairs(&[("rollback", "done"), ("swap", "confirmed")]));
 
+    // One that uses more processor time than it may, after its probation: likewise.
+    let glutton = components::tracker(
+        "(i32.store (i32.const 4096) (i32.add (i32.load (i32.const 4096)) (i32.const 1)))
+         (if (i32.gt_u (i32.load (i32.const 4096)) (i32.const 8)) (then
+           (local.set $i (i64.const 0))
+           (loop $l
+             (local.set $i (i64.add (local.get $i) (i64.const 1)))
+             (br_if $l (i64.lt_u (local.get $i) (i64.const 4000000))))))
+         (call $ok)",
+    );
+    host.api.upload("glutton", "1.0.0", &glutton).json(201);
+    let limits = json!({ "deadline_ms": 250, "max_cpu_ms_per_s": 5 });
+    let id = begin(&host, "glutton", &json!({ "probation_frames": 5, "cameras": NAMES, "limits": limits }));
+    let rollout = ended(&host, &id, "rolled-back");
+    assert!(camera_is(&rollout, "a", "rolled-back") && rollout["cameras"][0]["failed"] == true, "{rollout}");
+    assert!(rollout["reason"].as_str().unwrap().contains("max_cpu_ms_per_s"), "{rollout}");
+    assert_eq!(with(&host, &bytetrack), BTreeSet::from(NAMES), "{rollout}");
+
     // Half of them are exactly half.
     let id = begin(&host, "botsort", &json!({ "probation_frames": 3, "share": 50, "only_from": "bytetrack" }));
     let rollout = ended(&host, &id, "done");
@@ -186,7 +204,7 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
     let metrics = host.api.get("/metrics").text();
     for line in [
         "facestream_rollouts_ended_total{outcome=\"done\"} 2",
-        "facestream_rollouts_ended_total{outcome=\"rolled-back\"} 3",
+        "facestream_rollouts_ended_total{outcome=\"rolled-back\"} 4",
         "facestream_rollouts_ended_total{outcome=\"stopped\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
@@ -212,7 +230,7 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
     let host = Host::start(home.path(), "");
     let kept = host.api.get(ROLLOUTS).json(200);
     let all = kept["rollouts"].as_array().unwrap();
-    assert_eq!((all.len(), &all[0]["id"], &all[0]["state"]), (7, &id, &json!("stopped")), "{kept}");
+    assert_eq!((all.len(), &all[0]["id"], &all[0]["state"]), (8, &id, &json!("stopped")), "{kept}");
     assert!(all[0]["reason"].as_str().unwrap().contains("the host was stopped"), "{kept}");
     assert_eq!((&all[1]["probation_frames"], &all[1]["share"]), (&json!(1_000_000), &Value::Null), "{kept}");
     let entry = audited(&host, &id, "rollout-end");

@@ -58,3 +58,35 @@ fn the_default_guests_carry_faces_from_detections_to_messages_and_swap_among_eac
     assert!(out.messages.len() >= 8, "{}", out.messages.len());
     assert!(metrics.all_drops().is_empty(), "{:?}", metrics.all_drops());
 }
+
+#[test]
+fn another_scorer_takes_over_the_shots_that_are_held_and_their_pictures() {
+    let steady = asset_or_skip!("examples/steady-shot.wasm");
+    let botsort = asset_or_skip!("guests/botsort.wasm");
+    let dir = tempfile::tempdir().unwrap();
+    let engine = kit::engine();
+    let store = GuestStore::open(&engine, dir.path(), botsort.parent()).unwrap();
+    let guest =
+        |name: &str| SlotGuest::new(name, store.load(name).unwrap_or_else(|e| panic!("{e}")), serde_json::json!({}));
+    let set = GuestSet { tracker: guest("botsort"), scorer: guest("best-shot"), formatter: guest("gate-and-mega") };
+    let camera = CameraId::new("cam-1").unwrap();
+    let metrics = Arc::new(CameraMetrics::default());
+    let mut guests = CameraGuests::new(&camera, set, &kit::config(), Arc::clone(&metrics)).unwrap();
+    for n in 0..20 {
+        assert!(guests.process(&kit::frame(n), &kit::detections(6), None).shots.is_empty(), "they are held");
+    }
+    let steady = kit::load(&engine, &std::fs::read(steady).unwrap());
+    let new = SlotGuest::new("steady-shot", steady, serde_json::json!({}));
+    let (report, out) = guests.swap(SlotKind::Scorer, new).unwrap();
+    assert_eq!((report.state, out.shots.len()), ("neutral", 0), "nothing is given up early");
+    assert!(guests.status()[1].memory_bytes > 0);
+    // The faces have gone: what comes now was seen by the scorer before.
+    let out = guests.flush();
+    let mut tracks: Vec<u64> = out.shots.iter().map(|shot| shot.track_id).collect();
+    tracks.sort_unstable();
+    assert_eq!(tracks, [1, 2, 3, 4, 5, 6]);
+    for shot in &out.shots {
+        assert!(shot.sequence < 20 && shot.picture.width() > 0 && shot.picture.planes().is_some(), "{shot:?}");
+    }
+    assert!(out.messages.len() >= 6 && metrics.all_drops().is_empty(), "{}", out.messages.len());
+}

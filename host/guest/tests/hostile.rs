@@ -187,6 +187,8 @@ fn there_are_at_least_twenty_and_each_is_run() {
     let written = include_str!("hostile_guests/mod.rs").matches("() -> Hostile {").count();
     // Three never run a frame: see `what_never_starts_disturbs_nobody`.
     assert_eq!(RUN.len() + 3, written, "a hostile guest that is written is not run");
+    let named: Vec<String> = hostile_guests::all().iter().map(|hostile| hostile.name.replace(' ', "_")).collect();
+    assert_eq!(named.len(), RUN.len(), "{named:?}");
 }
 
 /// Components that never get near a camera: what is offered, and how it is refused.

@@ -105,7 +105,7 @@ async fn guests_of_a_camera_are_shown_and_swapped() {
     api.put("/api/v1/cameras/b/guests/tracker", "\"botsort\"").await.problem(404, "unknown-camera");
     api.put("/api/v1/cameras/a/guests/judge", "\"botsort\"").await.problem(404, "unknown-slot");
     api.put("/api/v1/cameras/a/guests/tracker", "\"\"").await.problem(422, "invalid-request");
-    api.put("/api/v1/cameras/a/guests/tracker", "{\"config\":{}}").await.problem(422, "invalid-request");
+    api.put("/api/v1/cameras/a/guests/tracker", "{\"probation_frames\":1}").await.problem(422, "invalid-request");
     api.get("/api/v1/cameras/a/guests/judge").await.problem(404, "unknown-slot");
     api.get("/api/v1/cameras/b/guests").await.problem(404, "unknown-camera");
 }

@@ -368,3 +368,35 @@ fn with_nested(mut component: Vec<u8>, fields: &str) -> Vec<u8> {
     component.extend_from_slice(&appended[8 + 10 * nested..]);
     component
 }
+
+/// All that run frames.
+pub fn all() -> Vec<Hostile> {
+    vec![
+        endless_loop(),
+        endless_loop_in_the_allocator(),
+        deep_recursion(),
+        memory_bomb(),
+        two_memory_bomb(),
+        table_bomb(),
+        gigantic_list(),
+        gigantic_string(),
+        strings_that_share_one_megabyte(),
+        nan_boxes(),
+        infinite_boxes(),
+        negative_boxes(),
+        unknown_ids(),
+        repeated_ids(),
+        ended_twice(),
+        trap_on_call_20(),
+        slow_by_ten_times(),
+        log_flood(),
+        holding_all_crops(),
+        handles_dropped_twice(),
+        frame_kept_after_the_call(),
+        answer_outside_its_memory(),
+        refusing_every_call(),
+        hostile_topic(),
+        oversize_message(),
+        passes_its_test_then_traps(),
+    ]
+}
