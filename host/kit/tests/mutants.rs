@@ -134,6 +134,44 @@ fn trackers_that_break_one_rule_fail_its_case() {
     fails_only(&sound, of(&advance("(call $end_all)", SPEND, never_lived)), &more);
 }
 
+/// What happens on live cameras, and guests that fall over it: the scene that has it says so.
+#[test]
+fn guests_that_fall_over_what_cameras_do_fail_its_scene() {
+    let sound = failed(tracker(&[]));
+    // Parameters: session 0, sequence 1, timestamp 2, wall clock 3, width 4. Those of the frame before are kept from 632 on.
+    let before = "(i64.store (i32.const 632) (local.get 2)) (i64.store (i32.const 640) (local.get 3))
+      (i64.store (i32.const 648) (local.get 1)) (i32.store (i32.const 656) (local.get 4))";
+    let first_face = |what: &str| format!("(i32.and (i32.ne (local.get $n) (i32.const 0)) {what})");
+    let other_class = first_face("(i32.ne (i32.load offset=20 (local.get $detections)) (i32.const 0))");
+    let outside = first_face("(f32.lt (f32.load (local.get $detections)) (f32.const 0))");
+    let no_points = first_face("(i32.eqz (i32.load8_u offset=24 (local.get $detections)))");
+    for (over, scenes) in [
+        ("(i64.gt_u (local.get 0) (i64.const 1))", &["session-change"][..]),
+        ("(i64.lt_u (local.get 3) (i64.load (i32.const 640)))", &["clock-step"]),
+        ("(i64.eq (local.get 2) (i64.load (i32.const 632)))", &["equal-timestamps"]),
+        ("(i64.gt_u (i64.sub (local.get 2) (i64.load (i32.const 632))) (i64.const 60000000000))", &["long-gap"]),
+        // Numbers begin again in a new session, and are left out after a call that was killed.
+        (
+            "(i64.gt_u (i64.sub (local.get 1) (i64.load (i32.const 648))) (i64.const 1))",
+            &["frame-loss", "killed-mid-call", "session-change"],
+        ),
+        ("(i32.ne (local.get 4) (i32.load (i32.const 656)))", &["frame-size"]),
+        (&other_class, &["classes"]),
+        (&outside, &["edges"]),
+        (&no_points, &["frame-size", "no-landmarks"]),
+        // Wherever all faces go away.
+        ("(i32.eqz (local.get $n))", &["ends-after-absence", "leave-and-return", "miss-half-a-second", "no-faces"]),
+    ] {
+        let falls = format!(
+            "(if (i32.and (i64.ne (i64.load (i32.const 632)) (i64.const 0)) {over}) (then (unreachable))) {before}"
+        );
+        fails_only(&sound, tracker(&[("advance", &advance("(call $end_all)", SPEND, &falls))]), scenes);
+    }
+    let sound = failed(guests::scorer(&[]));
+    let traps = guests::scorer(&[("tick", "(unreachable)")]);
+    fails_only(&sound, traps, &["long-gap", "session-change", "time-alone"]);
+}
+
 #[test]
 fn trackers_with_broken_state_fail_its_cases() {
     let sound = failed(tracker(&[]));
