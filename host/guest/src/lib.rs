@@ -55,8 +55,9 @@ pub use instance::{CallStats, GuestEnv, Usage};
 pub use scorer::ScorerGuest;
 pub use signing::{GuestSignature, PublicKey, SecretKey};
 pub use slots::{
-    CameraGuests, Considered, DryRunInput, DryRunReport, ExplainError, Explanation, GuestFactory, GuestSet, GuestView,
-    MessageRef, Outcome, PreparedGuest, Shadow, ShadowReport, SlotGuest, SlotState, TrackPoint, Written,
+    CameraGuests, Considered, DryRunInput, DryRunReport, ExplainError, ExplainInput, Explanation, GuestFactory,
+    GuestSet, GuestView, MessageRef, Outcome, PreparedGuest, Shadow, ShadowReport, SlotGuest, SlotState, TrackPoint,
+    Written,
 };
 pub use store::{GuestStore, StoredGuest, is_name as is_guest_name};
 pub use tracker::TrackerGuest;

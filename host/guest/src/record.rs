@@ -15,6 +15,7 @@ mod notes;
 mod replay;
 mod ring;
 mod runner;
+mod scores;
 mod tape;
 
 pub use asked::{CropOrigin, HostAnswer, HostCall, HostRequest};
@@ -26,4 +27,5 @@ pub(crate) use notes::Recorder;
 pub use replay::{Difference, Replay, ReplayError, ReplayReport, replay};
 pub use ring::Start;
 pub(crate) use runner::{Pictures, Runner};
+pub(crate) use scores::{ShotKey, held_scores};
 pub(crate) use tape::{ReplayPicture, Tape};

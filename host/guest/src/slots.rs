@@ -46,7 +46,7 @@ use crate::scorer::ScorerGuest;
 use crate::slot::Slot;
 use crate::tracker::TrackerGuest;
 
-pub use explain::{Considered, ExplainError, Explanation, GuestView, MessageRef, TrackPoint, Written};
+pub use explain::{Considered, ExplainError, ExplainInput, Explanation, GuestView, MessageRef, TrackPoint, Written};
 pub use prepare::{GuestFactory, PreparedGuest};
 pub use record::{DryRunInput, DryRunReport, SlotState};
 pub use shadow::{Shadow, ShadowReport};

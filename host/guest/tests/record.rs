@@ -402,7 +402,9 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     let out = built.guests.flush();
     let message = out.messages.iter().find(|m| m.id.0.contains("/flushed/")).unwrap();
     let header = |name: &str| message.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap();
-    let explained = built.guests.explain(&message.id.0.parse::<MessageRef>().unwrap()).unwrap();
+    let scorer = built.component("best-shot");
+    let explained =
+        built.guests.explain_input().explain(&message.id.0.parse::<MessageRef>().unwrap(), Some(&scorer)).unwrap();
     assert_eq!(explained.frame.unwrap().sequence, best);
     assert_eq!(explained.detections.len(), 1);
     // BoT-SORT tells of a track from its third frame on.
@@ -415,6 +417,9 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     assert!(lost.len() > 20 && !lost.contains(&best), "{lost:?}");
     assert!(explained.lost.iter().all(|c| c.confidence < chosen.confidence), "{:?}", explained.lost);
     assert!(explained.lost.iter().filter(|c| c.sequence > best).all(|c| !c.cropped), "later ones were worse");
+    // Each picture that was kept for a while has the score that was beaten.
+    let beaten: Vec<f32> = explained.lost.iter().filter(|c| c.cropped).map(|c| c.score.unwrap()).collect();
+    assert!(beaten.len() > 2 && beaten.is_sorted() && beaten.iter().all(|s| *s < chosen.score.unwrap()), "{beaten:?}");
     assert_eq!(explained.written.payload_bytes, message.payload.len() as u64);
     assert_eq!(explained.config_digest, header("config-digest"));
     let digests: Vec<String> = explained.guests.iter().map(|g| g.digest["sha256:".len()..][..12].to_owned()).collect();
@@ -422,7 +427,7 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     assert!(explained.missing.is_empty(), "{:?}", explained.missing);
 
     let unknown: MessageRef = "cam-1/1/7/99/ended/0".parse().unwrap();
-    let error = built.guests.explain(&unknown).unwrap_err();
+    let error = built.guests.explain_input().explain(&unknown, None).unwrap_err();
     assert!(matches!(&error, ExplainError::NotKept(text) if text.contains("too old")), "{error}");
     for bad in ["", "cam-1", "cam-1/1/2/3/ended", "cam-1/1/x/3/ended/0", "cam-1/1/2/3/ended/0/1", "/1/2/3/ended/0"] {
         assert!(matches!(bad.parse::<MessageRef>(), Err(ExplainError::NoId(_))), "{bad}");
@@ -431,6 +436,6 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     let mut off = built_or_skip!(RecorderConfig { seconds: 0, ..RecorderConfig::default() });
     let out = off.guests.process(&frame(0), &walking(1), None);
     assert!(out.events.is_empty());
-    let error = off.guests.explain(&unknown).unwrap_err();
+    let error = off.guests.explain_input().explain(&unknown, None).unwrap_err();
     assert!(error.to_string().contains("recorder.seconds"), "{error}");
 }

@@ -139,8 +139,9 @@ impl ReplayReport {
 }
 
 /// Pictures of a recording: sizes, and pixels where they were kept.
-struct Recorded {
-    missing: Arc<AtomicU64>,
+#[derive(Default)]
+pub(super) struct Recorded {
+    pub(super) missing: Arc<AtomicU64>,
 }
 
 impl Pictures for Recorded {
@@ -168,18 +169,7 @@ pub fn replay(bundle: &Bundle, component: &Arc<GuestComponent>, with: &Replay) -
     let missing = Arc::new(AtomicU64::new(0));
     let pictures = Recorded { missing: Arc::clone(&missing) };
     let (mut runner, config) = start(manifest, component, with, same_component, &missing)?;
-    let mut session = Session {
-        exact: same_component && config == manifest.config,
-        comparison: Comparison::new(manifest.slot),
-        state: NONE,
-        working: false,
-        replayed: 0,
-        equal: 0,
-        in_part: 0,
-        different: 0,
-        first_difference: None,
-        failure: None,
-    };
+    let mut session = Session::new(manifest.slot, same_component && config == manifest.config);
     let mut calls = bundle.calls().enumerate().peekable();
     while let Some((n, call)) = calls.next() {
         let call = call?;
@@ -214,7 +204,7 @@ pub fn replay(bundle: &Bundle, component: &Arc<GuestComponent>, with: &Replay) -
 }
 
 /// A configured instance, and the settings that it took.
-fn start(
+pub(super) fn start(
     manifest: &Manifest,
     component: &Arc<GuestComponent>,
     with: &Replay,
@@ -251,7 +241,7 @@ fn stood_in(runner: &mut Runner) -> u64 {
 }
 
 /// What has been found out so far.
-struct Session {
+pub(super) struct Session {
     exact: bool,
     comparison: Comparison,
     /// What came along before its first work.
@@ -267,7 +257,27 @@ struct Session {
 }
 
 impl Session {
-    fn step(
+    pub(super) fn new(slot: SlotKind, exact: bool) -> Self {
+        Self {
+            exact,
+            comparison: Comparison::new(slot),
+            state: NONE,
+            working: false,
+            replayed: 0,
+            equal: 0,
+            in_part: 0,
+            different: 0,
+            first_difference: None,
+            failure: None,
+        }
+    }
+
+    /// Whether anything was not as it was recorded.
+    pub(super) fn has_differed(&self) -> bool {
+        self.different > 0 || self.failure.is_some()
+    }
+
+    pub(super) fn step(
         &mut self,
         n: u64,
         recorded: RecordedCall,

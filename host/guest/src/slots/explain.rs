@@ -4,6 +4,7 @@
 //! nothing can be explained. Also the two headers that name a message's makers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use facestream_core::guest::SlotKind;
 use facestream_core::{Detection, FrameInfo, Quality, Rect, TrackPhase};
@@ -11,9 +12,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::CameraGuests;
+use crate::component::GuestComponent;
 use crate::digest::Digest;
 use crate::record::{
-    Answer, Call, CropOrigin, HostAnswer, HostRequest, MessageRecord, Reason, RecordedCall, Recording, ShotRecord,
+    Answer, Bundle, Call, CropOrigin, HostAnswer, HostRequest, MessageRecord, Reason, RecordedCall, Recording,
+    ReplayError, ShotKey, ShotRecord, held_scores,
 };
 
 /// A message's identity, taken apart.
@@ -92,7 +95,7 @@ pub struct Considered {
     pub confidence: f32,
     /// What the host measured for the scorer.
     pub quality: Option<Quality>,
-    /// The scorer's verdict, where it told one: of pictures that it held at a save, or gave up.
+    /// The scorer's verdict, where it told one: of pictures that it held after a frame, or gave up.
     pub score: Option<f32>,
     /// It was cropped: the best at that moment.
     pub cropped: bool,
@@ -186,23 +189,50 @@ impl CameraGuests {
         ]
     }
 
-    /// Tells the chain that made a message, from what is kept of the guests that run.
+    /// What is kept of the guests that run, for an explanation. Cheap: the calls are shared, not copied.
+    pub fn explain_input(&mut self) -> ExplainInput {
+        let [tracker, scorer, formatter] = SlotKind::ALL.map(|slot| self.recording(slot, None, Reason::Demand));
+        ExplainInput { tracker, scorer, formatter }
+    }
+}
+
+/// What is kept of a camera's guests at a moment.
+#[derive(Clone, Debug)]
+pub struct ExplainInput {
+    tracker: Option<Recording>,
+    scorer: Option<Recording>,
+    formatter: Option<Recording>,
+}
+
+impl ExplainInput {
+    /// Digest of the scorer's component, when calls of one are kept.
+    #[must_use]
+    pub fn scorer(&self) -> Option<&str> {
+        self.scorer.as_ref().map(|recording| recording.manifest.digest.as_str())
+    }
+
+    /// Tells the chain that made a message. With the scorer's component its kept seconds are run once more, for the scores
+    /// of pictures that a better one replaced: as long as their calls take, so call it off the camera's worker.
     ///
     /// # Errors
     /// `NotKept` when the formatter's call is not among them any more, or never was.
-    pub fn explain(&mut self, message: &MessageRef) -> Result<Explanation, ExplainError> {
-        let [tracker, scorer, formatter] = SlotKind::ALL.map(|slot| self.recording(slot, None, Reason::Demand));
-        let formatter = formatter.ok_or_else(|| {
+    pub fn explain(
+        &self,
+        message: &MessageRef,
+        component: Option<&Arc<GuestComponent>>,
+    ) -> Result<Explanation, ExplainError> {
+        let Self { tracker, scorer, formatter } = self;
+        let formatter = formatter.as_ref().ok_or_else(|| {
             ExplainError::NotKept(
                 "no calls of the formatter are kept: it does not run, or guests.recorder.seconds is 0".to_owned(),
             )
         })?;
-        let (at, event, written) = find(&formatter, message)?;
+        let (at, event, written) = find(formatter, message)?;
         let scorer_calls = scorer.as_ref().map_or(&[][..], |r| &r.calls);
         let tracker_calls = tracker.as_ref().map_or(&[][..], |r| &r.calls);
         let mut missing = Vec::new();
 
-        let is_frame = |call: &&std::sync::Arc<RecordedCall>| {
+        let is_frame = |call: &&Arc<RecordedCall>| {
             call.call.frame().is_some_and(|f| (f.session, f.sequence) == (message.session, message.sequence))
         };
         let seen = scorer_calls.iter().find(is_frame).or_else(|| tracker_calls.iter().find(is_frame));
@@ -222,14 +252,25 @@ impl CameraGuests {
                 Call::Shot(shot) => Some(shot),
                 _ => None,
             };
-            contest = Contest::of(scorer_calls, track, shot, at);
+            let held = match (scorer, component, shot) {
+                (Some(scorer), Some(component), Some(_)) => {
+                    let bundle = Bundle::from_recording(scorer).map_err(ReplayError::from);
+                    bundle.and_then(|bundle| held_scores(&bundle, component))
+                }
+                _ => Ok(HashMap::new()),
+            };
+            let held = held.unwrap_or_else(|error| {
+                missing.push(format!("scores of pictures that were replaced: {error}"));
+                HashMap::new()
+            });
+            contest = Contest::of(scorer_calls, track, shot, at, &held);
             if contest.track.is_empty() {
                 missing.push(format!("no call with track {track} is kept"));
             } else if shot.is_some() && contest.chosen.is_none() {
                 missing.push("the call in which the scorer looked at the chosen picture is no longer kept".to_owned());
             }
         }
-        let recordings = [tracker.as_ref(), scorer.as_ref(), Some(&formatter)];
+        let recordings = [tracker.as_ref(), scorer.as_ref(), Some(formatter)];
         let guests: Vec<GuestView> = recordings.into_iter().flatten().map(view).collect();
         if guests.len() < 3 {
             missing.push("a slot is empty at present, so that not all guests can be named".to_owned());
@@ -323,7 +364,13 @@ struct Contest {
 
 impl Contest {
     /// `until_ns`: when the message was written; what came later had no part in it.
-    fn of(calls: &[std::sync::Arc<RecordedCall>], track: u64, shot: Option<&ShotRecord>, until_ns: u64) -> Self {
+    fn of(
+        calls: &[Arc<RecordedCall>],
+        track: u64,
+        shot: Option<&ShotRecord>,
+        until_ns: u64,
+        held: &HashMap<ShotKey, f32>,
+    ) -> Self {
         let mut contest = Self::default();
         let mut scores: HashMap<(u64, u64), f32> = HashMap::new();
         let mut looked_at = Vec::new();
@@ -371,7 +418,9 @@ impl Contest {
             }
         }
         for mut considered in looked_at {
-            considered.score = scores.get(&(considered.session, considered.sequence)).copied();
+            let (session, sequence) = (considered.session, considered.sequence);
+            considered.score =
+                scores.get(&(session, sequence)).or_else(|| held.get(&(track, session, sequence))).copied();
             let is_it = shot.is_some_and(|s| (s.session, s.sequence) == (considered.session, considered.sequence));
             if is_it { contest.chosen = Some(considered) } else { contest.lost.push(considered) }
         }

@@ -170,7 +170,10 @@ impl Supervisor {
         let message: MessageRef = message.parse()?;
         let id = CameraId::new(&message.camera).map_err(|_| ExplainError::NoId(message.camera.clone()))?;
         let camera = self.running(&id)?;
-        Ok(camera.ask(move |stage| stage.guests.explain(&message))??)
+        let input = camera.ask(|stage| stage.guests.explain_input())?;
+        // Without it less is told; a guest in use is in the store.
+        let scorer = input.scorer().and_then(|digest| self.parts.guests.load(digest).ok());
+        Ok(input.explain(&message, scorer.as_ref())?)
     }
 
     fn candidate(&self, wanted: &SlotSpec) -> Result<SlotGuest, TrialFailure> {

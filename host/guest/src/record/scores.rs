@@ -1,0 +1,53 @@
+//! What a scorer thought of pictures that it let go again: run once more, and asked for its state after each frame.
+//!
+//! Owns only that. A scorer tells scores of shots that it gives up or saves; of a picture that a better one replaced in
+//! between nobody knows unless it is asked in between, which saving is there for (it changes nothing, by the contract).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bundle::Bundle;
+use super::call::{Answer, Call};
+use super::replay::{Recorded, Replay, ReplayError, Session, start};
+use super::ring::Start;
+use crate::component::GuestComponent;
+
+/// Track, session and sequence of a shot.
+pub(crate) type ShotKey = (u64, u64, u64);
+
+/// Scores of all shots that the scorer of a recording held after any frame in it, as far as the replay is what was recorded.
+///
+/// # Errors
+/// As a replay.
+pub(crate) fn held_scores(
+    bundle: &Bundle,
+    component: &Arc<GuestComponent>,
+) -> Result<HashMap<ShotKey, f32>, ReplayError> {
+    let pictures = Recorded::default();
+    let manifest = &bundle.manifest;
+    let with = Replay { name: Some(format!("{} (explain)", manifest.guest)), ..Replay::default() };
+    let (mut runner, _) = start(manifest, component, &with, true, &pictures.missing)?;
+    let mut session = Session::new(manifest.slot, true);
+    let mut scores = HashMap::new();
+    let mut calls = bundle.calls().enumerate().peekable();
+    while let Some((n, call)) = calls.next() {
+        let call = call?;
+        let restored_next = matches!(calls.peek(), Some((_, Ok(next))) if matches!(next.call, Call::Restore { .. }));
+        let is_frame = matches!(call.call, Call::Observe { .. });
+        session.step(n as u64, call, restored_next, manifest.start, &mut runner, &pictures);
+        // What comes after a difference may be another story.
+        if session.has_differed() || manifest.start == Start::Midway {
+            break;
+        }
+        if !is_frame {
+            continue;
+        }
+        let Answer::State { state, shots, .. } = runner.run(&Call::Save, &pictures) else { break };
+        scores.extend(shots.iter().map(|s| ((s.track_id, s.session, s.sequence), s.score)));
+        let back = Call::Restore { state, tracks: Vec::new(), shots };
+        if !matches!(runner.run(&back, &pictures), Answer::Done) {
+            break;
+        }
+    }
+    Ok(scores)
+}
