@@ -232,6 +232,8 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
     let all = kept["rollouts"].as_array().unwrap();
     assert_eq!((all.len(), &all[0]["id"], &all[0]["state"]), (8, &id, &json!("stopped")), "{kept}");
     assert!(all[0]["reason"].as_str().unwrap().contains("the host was stopped"), "{kept}");
+    assert_eq!(states(&all[0]), pairs(&[(last, "skipped")]), "{kept}");
+    assert!(all[0]["cameras"][0]["reason"].as_str().unwrap().contains("it keeps the guest"), "{kept}");
     assert_eq!((&all[1]["probation_frames"], &all[1]["share"]), (&json!(1_000_000), &Value::Null), "{kept}");
     let entry = audited(&host, &id, "rollout-end");
     assert!(entry["result"] == "stopped" && entry["detail"].as_str().unwrap().contains("the host"), "{entry}");
@@ -243,10 +245,11 @@ fn a_guest_reaches_all_cameras_or_none_and_the_share_that_was_asked_for() {
     host.camera_runs(other);
     let id = begin(&host, "well", &json!({ "probation_frames": 1_000_000, "cameras": [other] }));
     rollout_until(&host, &id, "its camera", |r| camera_is(r, other, "probation"));
-    // Killed, not stopped.
+    // Killed, not stopped: what is written down is that it was put in, or that this was being done.
     drop(host);
     let host = Host::start(home.path(), "");
     let rollout = host.api.get(&format!("{ROLLOUTS}/{id}")).json(200);
+    assert!(rollout["cameras"][0]["reason"].as_str().unwrap().starts_with("the host ended w"), "{rollout}");
     assert_eq!((&rollout["state"], states(&rollout)), (&json!("stopped"), pairs(&[(other, "skipped")])), "{rollout}");
     host.stop();
 }

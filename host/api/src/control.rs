@@ -59,11 +59,11 @@ pub trait Control: Trials + Rollouts + Send + Sync + 'static {
     fn defaults(&self) -> CameraDefaults;
 
     /// What a slot wants now: the guest by the component that runs, with settings, limits and policy as they were asked
-    /// for.
+    /// for; and that component's digest.
     ///
     /// # Errors
-    /// [`ControlError::UnknownCamera`].
-    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec>;
+    /// [`ControlError::UnknownCamera`], [`ControlError::Unavailable`].
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, (SlotSpec, String)>;
 
     /// Makes a slot run what is asked for, between two frames, state carried over. When only settings change, the guest
     /// that runs takes them as it is, if it can. When it fails, the old guest still runs.

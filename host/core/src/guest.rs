@@ -102,6 +102,8 @@ pub struct SlotRequest {
     pub who: String,
     /// The rollout that this is a part of.
     pub rollout: Option<u64>,
+    /// Digest of the component that the slot must want until then; any, when left out.
+    pub only_while: Option<String>,
 }
 
 /// What happens to a slot whose guest fails again and again. A single failure is always answered by a fresh instance.

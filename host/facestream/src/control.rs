@@ -122,7 +122,7 @@ impl Control for Host {
         self.defaults.clone()
     }
 
-    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec> {
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, (SlotSpec, String)> {
         let (supervisor, camera) = (Arc::clone(&self.supervisor), camera.clone());
         Box::pin(blocking(move || supervisor.wish(&camera, slot).map_err(swap_error)))
     }

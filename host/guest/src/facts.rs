@@ -1,6 +1,7 @@
 //! What a component's bytes tell beside its interfaces: who made it, and the memories it begins with.
 //!
-//! Owns reading only. Nothing here is believed by the host; it is shown to people.
+//! Owns reading only. Nothing here is believed by the host; it is shown to people, and `guest push` takes the name and the
+//! version from it unless others are given.
 
 use wasmparser::{ComponentName, KnownCustom, Parser, Payload};
 

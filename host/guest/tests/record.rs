@@ -404,7 +404,7 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     let header = |name: &str| message.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap();
     let scorer = built.component("best-shot");
     let explained =
-        built.guests.explain_input().explain(&message.id.0.parse::<MessageRef>().unwrap(), Some(&scorer)).unwrap();
+        built.guests.explain_input().explain(&message.id.0.parse::<MessageRef>().unwrap(), Ok(&scorer)).unwrap();
     assert_eq!(explained.frame.unwrap().sequence, best);
     assert_eq!(explained.detections.len(), 1);
     // BoT-SORT tells of a track from its third frame on.
@@ -427,7 +427,7 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     assert!(explained.missing.is_empty(), "{:?}", explained.missing);
 
     let unknown: MessageRef = "cam-1/1/7/99/ended/0".parse().unwrap();
-    let error = built.guests.explain_input().explain(&unknown, None).unwrap_err();
+    let error = built.guests.explain_input().explain(&unknown, Err("")).unwrap_err();
     assert!(matches!(&error, ExplainError::NotKept(text) if text.contains("too old")), "{error}");
     for bad in ["", "cam-1", "cam-1/1/2/3/ended", "cam-1/1/x/3/ended/0", "cam-1/1/2/3/ended/0/1", "/1/2/3/ended/0"] {
         assert!(matches!(bad.parse::<MessageRef>(), Err(ExplainError::NoId(_))), "{bad}");
@@ -436,6 +436,6 @@ fn a_message_is_explained_with_the_pictures_that_lost() {
     let mut off = built_or_skip!(RecorderConfig { seconds: 0, ..RecorderConfig::default() });
     let out = off.guests.process(&frame(0), &walking(1), None);
     assert!(out.events.is_empty());
-    let error = off.guests.explain_input().explain(&unknown, None).unwrap_err();
+    let error = off.guests.explain_input().explain(&unknown, Err("")).unwrap_err();
     assert!(error.to_string().contains("recorder.seconds"), "{error}");
 }

@@ -43,20 +43,7 @@ impl Rollout {
     /// One of an earlier run of the host. What that did not come to say how it went is told as not known.
     pub(crate) fn ended(status: RolloutStatus, now_ms: u64) -> Self {
         let mut rollout = Self::new(status);
-        if !rollout.status.state.is_over() {
-            for at in 0..rollout.status.cameras.len() {
-                let (step, reason) = match rollout.status.cameras[at].step {
-                    RolloutStep::Swapping => (RolloutStep::Skipped, "the host ended while the guest was being put in"),
-                    RolloutStep::Probation => {
-                        (RolloutStep::Skipped, "the host ended within its probation; it keeps the guest")
-                    }
-                    RolloutStep::RollingBack => (RolloutStep::RollbackFailed, "the host ended before it had gone back"),
-                    _ => continue,
-                };
-                rollout.set(at, step, Some(reason.to_owned()), now_ms);
-            }
-            rollout.interrupt(now_ms);
-        }
+        rollout.interrupt(now_ms);
         // News of another time.
         rollout.events.clear();
         rollout
@@ -245,10 +232,22 @@ impl Rollout {
 
     /// The host ends.
     pub(crate) fn interrupt(&mut self, now_ms: u64) {
-        if !self.status.state.is_over() {
-            self.status.reason = Some("the host was stopped; cameras keep what they have".to_owned());
-            self.end(RolloutState::Stopped, now_ms);
+        if self.status.state.is_over() {
+            return;
         }
+        for at in 0..self.status.cameras.len() {
+            let (step, reason) = match self.status.cameras[at].step {
+                RolloutStep::Swapping => (RolloutStep::Skipped, "the host ended while the guest was being put in"),
+                RolloutStep::Probation => {
+                    (RolloutStep::Skipped, "the host ended within its probation; it keeps the guest")
+                }
+                RolloutStep::RollingBack => (RolloutStep::RollbackFailed, "the host ended before it had gone back"),
+                _ => continue,
+            };
+            self.set(at, step, Some(reason.to_owned()), now_ms);
+        }
+        self.status.reason = Some("the host was stopped; cameras keep what they have".to_owned());
+        self.end(RolloutState::Stopped, now_ms);
     }
 
     fn apply_stop(&mut self, now_ms: u64) {

@@ -45,14 +45,21 @@ impl Rollouts {
     }
 
     /// Those of earlier runs of the host, the oldest first. One that was under way when the host ended is over: nobody knows
-    /// whether it was the reason.
-    pub(crate) fn restore(&self, earlier: Vec<RolloutStatus>) {
+    /// whether it was the reason. Gives those, as they are now, to be written down.
+    pub(crate) fn restore(&self, earlier: Vec<RolloutStatus>) -> Vec<RolloutStatus> {
         let now = self.now_ms();
         let mut inner = self.lock();
+        let mut interrupted = Vec::new();
         for status in earlier {
+            let was_over = status.state.is_over();
             inner.latest_id = inner.latest_id.max(status.id);
-            inner.kept.push_back(Kept { rollout: Rollout::ended(status, now), news: Arc::default() });
+            let rollout = Rollout::ended(status, now);
+            if !was_over {
+                interrupted.push(rollout.status().clone());
+            }
+            inner.kept.push_back(Kept { rollout, news: Arc::default() });
         }
+        interrupted
     }
 
     /// Begins one; its number is set here. Gives what wakes its driver.
@@ -237,10 +244,11 @@ mod tests {
             status.cameras[0].step = step;
             status
         };
-        rollouts.restore(vec![
+        let interrupted = rollouts.restore(vec![
             RolloutStatus { state: RolloutState::Done, ..earlier(5, RolloutStep::Done) },
             earlier(1_000, RolloutStep::Probation),
         ]);
+        assert_eq!(interrupted, [rollouts.status(1_000).unwrap()], "to be written down");
         assert!(heard.try_recv().is_err(), "no news");
         let all = rollouts.all();
         assert_eq!(

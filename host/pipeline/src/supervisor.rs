@@ -12,7 +12,7 @@ mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use facestream_core::event::Event;
@@ -80,6 +80,8 @@ pub struct Supervisor {
     /// Where candidates run.
     places: Places,
     rollouts: Arc<Rollouts>,
+    /// Held while kept calls are run once more for an explanation.
+    explaining: Mutex<()>,
     /// Those who drive rollouts.
     drivers: TaskTracker,
     ticker: tokio_util::sync::CancellationToken,
@@ -100,6 +102,7 @@ impl Supervisor {
             restored: AtomicBool::new(false),
             places: Places::default(),
             rollouts,
+            explaining: Mutex::default(),
             drivers: TaskTracker::new(),
             ticker: tokio_util::sync::CancellationToken::new(),
         });
@@ -156,7 +159,13 @@ impl Supervisor {
         }
         // What was rolled out once is for reading: without it cameras run all the same.
         match self.parts.wanted.rollouts() {
-            Ok(earlier) => self.rollouts.restore(earlier),
+            Ok(earlier) => {
+                for interrupted in self.rollouts.restore(earlier) {
+                    if let Err(error) = self.parts.wanted.put_rollout(&interrupted) {
+                        tracing::warn!(rollout = interrupted.id, %error, "how a rollout ended was not written down");
+                    }
+                }
+            }
             Err(error) => tracing::error!(%error, "rollouts of earlier runs are not shown"),
         }
         let next = wanted.iter().map(|(worker, _)| worker + 1).max().unwrap_or(1);

@@ -13,13 +13,14 @@ mod kit;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 
-use facestream_core::guest::SlotKind;
+use facestream_core::guest::{SlotKind, SlotStatus};
 use facestream_core::{CameraId, CameraMetrics, Detection, FrameInfo, Message, Shot, SystemClock, Track};
 use facestream_guest_host::{
     CameraGuests, GuestComponent, GuestConfig, GuestEngine, GuestSet, PreparedGuest, SlotGuest, SwapError,
 };
 use facestream_pipeline::lane::{GuestPool, Lane, WhenFull};
 use facestream_pipeline::stage::{Observer, Outlet, Stage};
+use hostile_guests::Ends;
 
 /// Frames before the hostile guest comes, with it, and after it.
 const PHASES: [u64; 3] = [8, 56, 8];
@@ -84,9 +85,9 @@ impl Host {
         kit::slot_guest(slot.as_str(), component)
     }
 
-    /// What each camera gave, frame by frame. `hostile` comes into camera 2 by a swap; when its own self-test refuses it,
+    /// What each camera gave, frame by frame, and the slots of camera 2 at the end. `hostile` comes into camera 2 by a swap; when its own self-test refuses it,
     /// camera 2 begins with it instead.
-    fn run(&self, hostile: Option<&(SlotGuest, SlotKind)>) -> Vec<Vec<String>> {
+    fn run(&self, hostile: Option<&(SlotGuest, SlotKind)>) -> (Vec<Vec<String>>, Vec<SlotStatus>) {
         let refused =
             hostile.is_some_and(|(guest, slot)| self.factory_of_a_camera().prepare(*slot, guest.clone()).is_err());
         let cameras: Vec<_> = (0..CAMERAS)
@@ -136,18 +137,24 @@ impl Host {
                 });
             }
         });
-        cameras
+        let mut slots = Vec::new();
+        let given = cameras
             .into_iter()
-            .map(|(lane, _, given)| {
+            .enumerate()
+            .map(|(n, (lane, _, given))| {
                 let (done, finished) = mpsc::channel();
                 lane.close(move |stage| {
                     stage.finish();
-                    done.send(()).unwrap();
+                    done.send(stage.guests.status()).unwrap();
                 });
-                finished.recv().unwrap();
+                let status = finished.recv_timeout(PATIENCE).unwrap();
+                if n == VICTIM {
+                    slots = status;
+                }
                 std::mem::take(&mut *given.0.lock().unwrap())
             })
-            .collect()
+            .collect();
+        (given, slots)
     }
 
     /// No instance and no picture is alive any more; guest threads end a moment after their last lane.
@@ -181,7 +188,7 @@ fn put_in(lane: &Arc<Lane<Stage>>, prepared: PreparedGuest) -> Result<(), SwapEr
         answer.send(report).unwrap();
     })
     .unwrap();
-    swapped.recv().unwrap()
+    swapped.recv_timeout(PATIENCE).unwrap()
 }
 
 /// Faces that come and go, so that every slot has work.
@@ -199,17 +206,23 @@ fn resident() -> u64 {
 #[test]
 fn hostile_guests_change_no_byte_of_other_cameras_and_leave_no_memory_behind() {
     let host = Host::new();
-    let undisturbed = host.run(None);
+    let (undisturbed, _) = host.run(None);
     assert!(undisturbed.iter().all(|given| given.len() as u64 > PHASES.iter().sum::<u64>()));
-    let guests: Vec<(&str, (SlotGuest, SlotKind))> = hostile_guests::all()
+    let guests: Vec<(&str, Ends, (SlotGuest, SlotKind))> = hostile_guests::all()
         .into_iter()
         .map(|hostile| {
             let guest = hostile.guest(&kit::load(&host.engine, &hostile.component));
-            (hostile.name, (guest, hostile.slot))
+            (hostile.name, hostile.ends, (guest, hostile.slot))
         })
         .collect();
-    let contained = |name: &str, hostile: &(SlotGuest, SlotKind)| {
-        let given = host.run(Some(hostile));
+    let contained = |name: &str, ends: Ends, hostile: &(SlotGuest, SlotKind)| {
+        let (given, slots) = host.run(Some(hostile));
+        let slot = slots.iter().find(|s| s.slot == hostile.1).unwrap();
+        let kinds: Vec<&str> = slot.failures_by_kind.keys().copied().collect();
+        match ends {
+            Ends::Failing(kind) => assert_eq!(kinds, [kind], "{name} did what it is there for: {slot:?}"),
+            Ends::Bounded => assert!(kinds.is_empty() && slot.calls > slot.guest_calls, "{name} was called: {slot:?}"),
+        }
         for n in (0..CAMERAS).filter(|n| *n != VICTIM) {
             let differs = given[n].iter().zip(&undisturbed[n]).find(|(a, b)| a != b);
             assert!(
@@ -225,14 +238,14 @@ fn hostile_guests_change_no_byte_of_other_cameras_and_leave_no_memory_behind() {
     // What is there once for all comes with the first rounds: machine code, what the allocator keeps for each thread, tables for
     // backtraces.
     for _ in 0..6 {
-        guests.iter().for_each(|(name, hostile)| contained(name, hostile));
+        guests.iter().for_each(|(name, ends, hostile)| contained(name, *ends, hostile));
     }
     let (begin, mut worst) = (resident(), (0.0, ""));
-    for (name, hostile) in &guests {
+    for (name, ends, hostile) in &guests {
         // What it leaves behind it leaves behind every time; what the allocator keeps for once it does not.
         let grown = (0..3).map(|_| {
             let before = resident();
-            contained(name, hostile);
+            contained(name, *ends, hostile);
             resident() as f64 / before as f64 - 1.0
         });
         let grown = grown.fold(f64::INFINITY, f64::min);

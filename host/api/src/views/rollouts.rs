@@ -117,7 +117,8 @@ impl RolloutBody {
             return Err(Problem::invalid(problems));
         };
         let wanted = slot_spec(self.guest, self.config, self.limits, self.on_failure);
-        let change = SlotRequest { wanted, probation_frames: self.probation_frames, who, rollout: None };
+        let change =
+            SlotRequest { wanted, probation_frames: self.probation_frames, who, rollout: None, only_while: None };
         let max_failures = usize::try_from(self.max_failures.unwrap_or(0)).unwrap_or(usize::MAX);
         // At most 64.
         let batch = usize::try_from(batch).unwrap_or(1);

@@ -50,8 +50,8 @@ pub(crate) struct SwapWithConfig {
     /// `name`, `name@version` or `sha256:<hex>` of a guest in the store. Left out: the one that runs keeps its limits and
     /// policy and gets the settings in `config`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "botsort")]
-    guest: String,
+    #[schema(example = "botsort")]
+    guest: Option<String>,
     /// Settings for the guest.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -136,31 +136,32 @@ impl SwapRequest {
 
     /// Whether it names no guest: the one that runs is meant.
     pub(crate) fn is_for_the_same_guest(&self) -> bool {
-        self.0.guest.is_empty()
+        self.0.guest.is_none()
     }
 
-    /// The change, when it can be one. `runs`: what the slot wants now, for one that names no guest.
-    pub(crate) fn checked(self, who: String, runs: Option<SlotSpec>) -> Result<SlotRequest, Problem> {
+    /// The change, when it can be one. `runs`: what the slot wants now and its digest, for one that names no guest.
+    pub(crate) fn checked(self, who: String, runs: Option<(SlotSpec, String)>) -> Result<SlotRequest, Problem> {
         let SwapWithConfig { guest, config, limits, on_failure, probation_frames, dry_run: _ } = self.0;
         let mut problems = Vec::new();
         problems.extend(probation_problem(probation_frames));
-        let wanted = match runs {
-            Some(runs) => {
+        let (wanted, only_while) = match runs {
+            Some((runs, digest)) => {
                 if config.is_none() || limits.is_some() || on_failure.is_some() {
                     let text = "name a guest; without one only `config`, its new settings, is taken";
                     problems.push(FieldProblem::new("/guest", text));
                 }
-                SlotSpec { config: Value::Object(config.unwrap_or_default()), ..runs }
+                (SlotSpec { config: Value::Object(config.unwrap_or_default()), ..runs }, Some(digest))
             }
             None => {
+                let guest = guest.unwrap_or_default();
                 problems.extend(reference_problem(&guest).map(|p| FieldProblem::new("/guest", p)));
-                slot_spec(guest, config, limits.unwrap_or_default(), on_failure.unwrap_or_default())
+                (slot_spec(guest, config, limits.unwrap_or_default(), on_failure.unwrap_or_default()), None)
             }
         };
         if !problems.is_empty() {
             return Err(Problem::invalid(problems));
         }
-        Ok(SlotRequest { wanted, probation_frames, who, rollout: None })
+        Ok(SlotRequest { wanted, probation_frames, who, rollout: None, only_while })
     }
 }
 
@@ -177,7 +178,7 @@ macro_rules! name_or_object {
                         f.write_str($says)
                     }
                     fn visit_str<E>(self, name: &str) -> Result<$type, E> {
-                        Ok($type($object { guest: name.to_owned(), ..$object::default() }))
+                        Ok($type($object { guest: name.to_owned().into(), ..$object::default() }))
                     }
                     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
                         $object::deserialize(MapAccessDeserializer::new(map)).map($type)

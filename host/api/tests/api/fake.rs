@@ -220,11 +220,13 @@ impl Control for FakeControl {
         self.defaults.clone()
     }
 
-    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, SlotSpec> {
+    fn slot_wish<'a>(&'a self, camera: &'a CameraId, slot: SlotKind) -> Answer<'a, (SlotSpec, String)> {
         async move {
             let cameras = self.cameras.lock().unwrap();
             let kept = cameras.get(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
-            Ok(kept.spec.guests.slot(slot).clone())
+            let wanted = kept.spec.guests.slot(slot).clone();
+            let digest = format!("sha256:{}", wanted.guest);
+            Ok((wanted, digest))
         }
         .boxed()
     }
@@ -233,7 +235,9 @@ impl Control for FakeControl {
         async move {
             let mut cameras = self.cameras.lock().unwrap();
             let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
-            let SlotRequest { wanted, probation_frames, who, rollout } = change;
+            let SlotRequest { wanted, probation_frames, who, rollout, only_while } = change;
+            let runs = format!("sha256:{}", kept.spec.guests.slot(slot).guest);
+            assert!(only_while.is_none_or(|digest| digest == runs), "settings alone are for the guest that runs");
             let probation_frames = probation_frames.unwrap_or(50);
             if wanted.limits.deadline_ms.is_some_and(|ms| ms > 500) {
                 let problem = FieldProblem::new("/limits/deadline_ms", "is above what this host allows");
@@ -273,8 +277,13 @@ impl Control for FakeControl {
                 let kept = cameras.get_mut(camera).ok_or_else(|| ControlError::UnknownCamera(camera.clone()))?;
                 kept.previous.take().ok_or(ControlError::NothingBefore(slot))?
             };
-            let change =
-                SlotRequest { wanted: previous, probation_frames: Some(0), who: who.to_owned(), rollout: None };
+            let change = SlotRequest {
+                wanted: previous,
+                probation_frames: Some(0),
+                who: who.to_owned(),
+                rollout: None,
+                only_while: None,
+            };
             self.swap(camera, slot, change).await
         }
         .boxed()

@@ -38,9 +38,13 @@ async fn settings_alone_change_settings_alone() {
         (&json!({"deadline_ms": 5}), &json!("fallback")),
         "as they were"
     );
-    for body in
-        [r#"{"config":{},"on_failure":"drop"}"#, r#"{"config":{},"limits":{}}"#, r#"{"probation_frames":3}"#, "{}"]
-    {
+    for body in [
+        r#"{"config":{},"on_failure":"drop"}"#,
+        r#"{"config":{},"limits":{}}"#,
+        r#"{"probation_frames":3}"#,
+        "{}",
+        r#"{"guest":"","config":{}}"#,
+    ] {
         let problem = api.put(TRACKER, body).await.problem(422, "invalid-request");
         assert_eq!(problem["errors"][0]["pointer"], "/guest", "{body}: {problem}");
     }

@@ -125,6 +125,10 @@ fn to_host(args: &PushArgs, bytes: &[u8], signature: Option<&str>) -> anyhow::Re
         found.with_context(|| format!("{} does not say its {what}: give it with --{what}", args.file.display()))
     };
     let (name, version) = (said(&args.name, says.name, "name")?, said(&args.version, says.version, "version")?);
+    if args.name.is_none() || args.version.is_none() {
+        // A component of somebody else's may say anything: whoever pushes it sees what it will be known as.
+        eprintln!("pushing it as {name}@{version}, which the component says it is (--name, --version)");
+    }
     let mut request = ureq::Agent::new_with_config(config)
         .post(format!("{base}/api/v1/guests"))
         .query("name", &name)

@@ -34,7 +34,7 @@ pub(crate) struct Ring {
     max_bytes: u64,
     calls: VecDeque<Kept>,
     bytes: u64,
-    /// The guest was called for more than its settings and its state.
+    /// The guest's clocks have begun.
     working: bool,
     /// How many calls were let go: the number of the first one that is kept.
     first: u64,
@@ -52,8 +52,8 @@ pub(crate) struct Ring {
 struct Kept {
     call: Arc<RecordedCall>,
     bytes: usize,
-    /// When, for what is kept how long. A guest may be made long before it is put to work, with its clocks at nothing: until
-    /// then it is as young as its first work, or its beginning would be let go at once.
+    /// When, for what is kept how long. A guest is made, configured and tried with its clocks at nothing: what was called then is
+    /// as young as its first call in a slot, or its beginning would be let go at once.
     at_ns: u64,
 }
 
@@ -128,8 +128,7 @@ impl Ring {
             self.checkpoints.push_back(self.first + self.calls.len() as u64);
         }
         let (at_ns, bytes) = (call.time_ns, call.bytes());
-        let of_state = matches!(call.call, Call::Configure { .. } | Call::Save | Call::Restore { .. });
-        if !self.working && !of_state {
+        if !self.working && at_ns > 0 {
             self.working = true;
             self.calls.iter_mut().for_each(|kept| kept.at_ns = at_ns);
         }
@@ -249,6 +248,16 @@ mod tests {
         assert_eq!((copy.start, times(&copy)), (Start::Snapshot, vec![6, 7, 8, 8, 9]));
         let copy = ring.copy(Some(1));
         assert_eq!((copy.start, times(&copy)), (Start::Snapshot, vec![8, 9]));
+    }
+
+    #[test]
+    fn a_guest_that_is_only_saved_is_kept_no_longer_than_others() {
+        let mut ring = ring(3, 1 << 20);
+        ring.push(call(0, Call::Configure { config: "{}".to_owned() }, Answer::Done));
+        for n in 100..1_000 {
+            ring.push(save(n));
+        }
+        assert!(ring.copy(None).calls.len() < 8, "{}", ring.copy(None).calls.len());
     }
 
     #[test]

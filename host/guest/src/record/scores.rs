@@ -15,20 +15,24 @@ use crate::component::GuestComponent;
 /// Track, session and sequence of a shot.
 pub(crate) type ShotKey = (u64, u64, u64);
 
-/// Scores of all shots that the scorer of a recording held after any frame in it, as far as the replay is what was recorded.
+/// Scores of all shots that the scorer of a recording held after any frame in it, as far as the replay is what was recorded;
+/// and why it ended before the end of the recording, when it did.
 ///
 /// # Errors
 /// As a replay.
 pub(crate) fn held_scores(
     bundle: &Bundle,
     component: &Arc<GuestComponent>,
-) -> Result<HashMap<ShotKey, f32>, ReplayError> {
+) -> Result<(HashMap<ShotKey, f32>, Option<&'static str>), ReplayError> {
     let pictures = Recorded::default();
     let manifest = &bundle.manifest;
     let with = Replay { name: Some(format!("{} (explain)", manifest.guest)), ..Replay::default() };
     let (mut runner, _) = start(manifest, component, &with, true, &pictures.missing)?;
     let mut session = Session::new(manifest.slot, true);
     let mut scores = HashMap::new();
+    if manifest.start == Start::Midway {
+        return Ok((scores, Some("the recording begins in the middle")));
+    }
     let mut calls = bundle.calls().enumerate().peekable();
     while let Some((n, call)) = calls.next() {
         let call = call?;
@@ -36,18 +40,20 @@ pub(crate) fn held_scores(
         let is_frame = matches!(call.call, Call::Observe { .. });
         session.step(n as u64, call, restored_next, manifest.start, &mut runner, &pictures);
         // What comes after a difference may be another story.
-        if session.has_differed() || manifest.start == Start::Midway {
-            break;
+        if session.has_differed() {
+            return Ok((scores, Some("the scorer did not answer again as it did")));
         }
         if !is_frame {
             continue;
         }
-        let Answer::State { state, shots, .. } = runner.run(&Call::Save, &pictures) else { break };
+        let Answer::State { state, shots, .. } = runner.run(&Call::Save, &pictures) else {
+            return Ok((scores, Some("the scorer does not give its state")));
+        };
         scores.extend(shots.iter().map(|s| ((s.track_id, s.session, s.sequence), s.score)));
         let back = Call::Restore { state, tracks: Vec::new(), shots };
         if !matches!(runner.run(&back, &pictures), Answer::Done) {
-            break;
+            return Ok((scores, Some("the scorer does not take its state back")));
         }
     }
-    Ok(scores)
+    Ok((scores, None))
 }

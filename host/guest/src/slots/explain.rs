@@ -212,14 +212,15 @@ impl ExplainInput {
     }
 
     /// Tells the chain that made a message. With the scorer's component its kept seconds are run once more, for the scores
-    /// of pictures that a better one replaced: as long as their calls take, so call it off the camera's worker.
+    /// of pictures that a better one replaced: as long as their calls take, so call it off the camera's worker. Without it
+    /// `component` says why.
     ///
     /// # Errors
     /// `NotKept` when the formatter's call is not among them any more, or never was.
     pub fn explain(
         &self,
         message: &MessageRef,
-        component: Option<&Arc<GuestComponent>>,
+        component: Result<&Arc<GuestComponent>, &str>,
     ) -> Result<Explanation, ExplainError> {
         let Self { tracker, scorer, formatter } = self;
         let formatter = formatter.as_ref().ok_or_else(|| {
@@ -252,17 +253,18 @@ impl ExplainInput {
                 Call::Shot(shot) => Some(shot),
                 _ => None,
             };
-            let held = match (scorer, component, shot) {
-                (Some(scorer), Some(component), Some(_)) => {
+            let (held, why_not) = match (scorer, component, shot) {
+                (Some(scorer), Ok(component), Some(_)) => {
                     let bundle = Bundle::from_recording(scorer).map_err(ReplayError::from);
-                    bundle.and_then(|bundle| held_scores(&bundle, component))
+                    match bundle.and_then(|bundle| held_scores(&bundle, component)) {
+                        Ok((held, why_not)) => (held, why_not.map(str::to_owned)),
+                        Err(error) => (HashMap::new(), Some(error.to_string())),
+                    }
                 }
-                _ => Ok(HashMap::new()),
+                (Some(_), Err(why_not), Some(_)) => (HashMap::new(), Some(why_not.to_owned())),
+                _ => (HashMap::new(), None),
             };
-            let held = held.unwrap_or_else(|error| {
-                missing.push(format!("scores of pictures that were replaced: {error}"));
-                HashMap::new()
-            });
+            missing.extend(why_not.map(|why| format!("scores of pictures that a better one replaced: {why}")));
             contest = Contest::of(scorer_calls, track, shot, at, &held);
             if contest.track.is_empty() {
                 missing.push(format!("no call with track {track} is kept"));

@@ -60,23 +60,23 @@ impl Supervisor {
             SlotSpec { guest: before.digest, ..before.spec }
         };
         // It has run here before: no probation.
-        let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned(), rollout };
+        let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned(), rollout, only_while: None };
         self.change_slot(id, slot, &request, ChangeKind::Rollback)
     }
 
-    /// What a slot wants now, by the component that runs: its name may mean another by now.
+    /// What a slot wants now, and the digest of its component; named by that where the name means another by now.
     ///
     /// # Errors
-    /// `UnknownCamera`.
-    pub fn wish(&self, id: &CameraId, slot: SlotKind) -> Result<SlotSpec, SwapFailure> {
+    /// `UnknownCamera`; `Lane`.
+    pub fn wish(&self, id: &CameraId, slot: SlotKind) -> Result<(SlotSpec, String), SwapFailure> {
         let camera = self.running(id)?;
-        let wanted = camera.book().wanted(slot);
+        let book = Arc::clone(camera.book());
+        // Both change on that thread, together.
+        let (wanted, digest) = camera.ask(move |stage| (book.wanted(slot), stage.guests.wanted(slot).digest))?;
         let means = self.parts.guests.resolve(&wanted.guest).ok().map(|g| g.info.digest.to_string());
-        let runs = camera.status().slots.into_iter().find(|s| s.slot == slot).map(|s| s.wanted.digest);
-        Ok(match runs {
-            Some(digest) if means.as_ref() != Some(&digest) => SlotSpec { guest: digest, ..wanted },
-            _ => wanted,
-        })
+        let wanted =
+            if means.as_ref() == Some(&digest) { wanted } else { SlotSpec { guest: digest.clone(), ..wanted } };
+        Ok((wanted, digest))
     }
 
     /// Changes of a slot, the newest first. `None` when there is no such camera.
@@ -152,12 +152,16 @@ impl Supervisor {
         let _changing = self.changing_of(&camera)?;
         let (book, to_be, mut made) = (Arc::clone(camera.book()), wanted.clone(), entry.clone());
         let only_of = request.rollout.filter(|_| kind == ChangeKind::Rollback);
+        let only_while = request.only_while.clone();
         let report = camera.ask(move |stage| {
             // Here nothing comes in between any more.
             if only_of.is_some_and(|rollout| !book.is_of_rollout(slot, rollout)) {
                 return None;
             }
             made.from = stage.guests.wanted(slot);
+            if only_while.is_some_and(|digest| digest != made.from.digest) {
+                return None;
+            }
             stage.record_before_swap(slot);
             let report = stage.guests.commit_swap(prepared).map(|(report, outcome)| {
                 made.state = Some(report.state.to_owned());

@@ -155,7 +155,7 @@ impl Supervisor {
             let told = format!("it was given up beside the {slot}: {why}; a swap (PUT) would still try it");
             return Err(SwapFailure::refused(&wanted.guest, told).into());
         }
-        let request = SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None };
+        let request = SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None, only_while: None };
         let report = self.change_slot(id, slot, &request, ChangeKind::Swap)?;
         // It may have been dropped meanwhile, which is what is wanted.
         camera.ask(move |stage| drop(stage.turn_out(slot)))?;
@@ -171,9 +171,14 @@ impl Supervisor {
         let id = CameraId::new(&message.camera).map_err(|_| ExplainError::NoId(message.camera.clone()))?;
         let camera = self.running(&id)?;
         let input = camera.ask(|stage| stage.guests.explain_input())?;
-        // Without it less is told; a guest in use is in the store.
-        let scorer = input.scorer().and_then(|digest| self.parts.guests.load(digest).ok());
-        Ok(input.explain(&message, scorer.as_ref())?)
+        // Whoever may look may ask, so that running guests once more is bounded: one at a time, the others are told less.
+        let turn = self.explaining.try_lock();
+        let scorer = match (&turn, input.scorer()) {
+            (Err(_), _) => Err("another explanation is being made; ask again".to_owned()),
+            (Ok(_), Some(digest)) => self.parts.guests.load(digest).map_err(|error| error.to_string()),
+            (Ok(_), None) => Err("no calls of the scorer are kept".to_owned()),
+        };
+        Ok(input.explain(&message, scorer.as_ref().map_err(String::as_str))?)
     }
 
     fn candidate(&self, wanted: &SlotSpec) -> Result<SlotGuest, TrialFailure> {

@@ -120,7 +120,11 @@ impl Trials for FakeControl {
         async move {
             let wanted = self.beside(camera, slot)?;
             let report = self
-                .swap(camera, slot, SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None })
+                .swap(
+                    camera,
+                    slot,
+                    SlotRequest { wanted, probation_frames, who: who.to_owned(), rollout: None, only_while: None },
+                )
                 .await?;
             self.drop_candidate(camera, slot).await?;
             Ok(report)

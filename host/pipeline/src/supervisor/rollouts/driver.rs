@@ -48,12 +48,14 @@ impl Driver {
             // One that is under way is not forgotten.
             match rollouts.with(this.id, Rollout::next).unwrap_or(Next::End) {
                 Next::Swap(camera) => {
+                    this.keep(&mut kept).await;
                     let (driver, id) = (Arc::clone(&this), camera.clone());
                     let end = tokio::task::spawn_blocking(move || driver.swap(&id)).await;
                     let end = end.unwrap_or_else(|error| SwapEnd::Refused(format!("the swap broke off: {error}")));
                     rollouts.with(this.id, |rollout, now| rollout.swapped(&camera, end, now));
                 }
                 Next::RollBack(camera) => {
+                    this.keep(&mut kept).await;
                     let (driver, id) = (Arc::clone(&this), camera.clone());
                     let end = tokio::task::spawn_blocking(move || driver.take_back(&id)).await;
                     let end = end.unwrap_or_else(|error| BackEnd::Failed(format!("the rollback broke off: {error}")));
@@ -71,16 +73,19 @@ impl Driver {
         }
     }
 
-    /// Writes down how it stands, when that is another than what was written last.
+    /// Writes down how it stands, when that is another than what was written last: before a step is made, too, so that a host
+    /// that is killed in it says so. What could not be written is tried again at the next turn.
     async fn keep(&self, kept: &mut Option<RolloutStatus>) {
         let Some(status) = self.supervisor.rollouts.status(self.id).filter(|now| kept.as_ref() != Some(now)) else {
             return;
         };
-        *kept = Some(status.clone());
-        let supervisor = Arc::clone(&self.supervisor);
-        let written = tokio::task::spawn_blocking(move || supervisor.parts.wanted.put_rollout(&status)).await;
+        let (supervisor, to_keep) = (Arc::clone(&self.supervisor), status.clone());
+        let written = tokio::task::spawn_blocking(move || supervisor.parts.wanted.put_rollout(&to_keep)).await;
         let failed = match written {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => {
+                *kept = Some(status);
+                return;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
