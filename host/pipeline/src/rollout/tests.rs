@@ -259,6 +259,6 @@ fn a_host_that_ends_leaves_cameras_as_they_are() {
     let mut r = rollout(&["a", "b"], 1, 0);
     put_in(&mut r, "a");
     r.interrupt(9);
-    ended(&mut r, RolloutState::Stopped, &["probation", "skipped"]);
+    ended(&mut r, RolloutState::Stopped, &["skipped", "skipped"]);
     assert!(r.status().reason.as_ref().unwrap().contains("host"));
 }
