@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use facestream_core::frame::ColorMatrix;
@@ -21,7 +20,7 @@ use facestream_guest_host::{CameraGuests, GuestComponent, GuestConfig, GuestEngi
 use facestream_pipeline::lane::{GuestPool, Lane, WhenFull};
 use facestream_pipeline::stage::{Observer, Outlet, Stage};
 use facestream_pixels::HostPicture;
-use facestream_test_support::{asset, assets_dir, skip};
+use facestream_test_support::{asset, assets_dir, resident_bytes, skip};
 use facestream_tests::recordings::{self, Recorded};
 use serde_json::json;
 
@@ -340,13 +339,6 @@ fn swaps_between_two_trackers_keep_every_id_in_sight() {
     }
 }
 
-/// Resident memory of this process, bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn swaps_leave_nothing_behind() {
     let _alone = alone();
@@ -377,7 +369,7 @@ fn swaps_leave_nothing_behind() {
         let picture = Arc::clone(&pictures[n % pictures.len()]);
         drop(camera.process(&Frame { info, picture }, &recording[at].detections, None));
         if n % (swaps / 10) == swaps / 10 - 1 {
-            samples.push((guests.engine.live_instances(), resident()));
+            samples.push((guests.engine.live_instances(), resident_bytes()));
         }
     }
     let mib = |b: u64| b as f64 / f64::from(1 << 20);

@@ -122,17 +122,19 @@ impl<G: Guest> Slot<G> {
             if matches!(self.standing, Standing::Dropped) || !self.backoff.is_due(now_ns) {
                 return None;
             }
-            let start = || self.filling.start::<G>(&self.camera);
-            let started = start().and_then(|mut guest| {
+            let start = || {
+                let mut guest = self.filling.start::<G>(&self.camera)?;
                 guest.sandbox_mut().set_time(now);
-                match revive(&mut guest) {
+                Ok(guest)
+            };
+            let started = start().and_then(|mut guest| match revive(&mut guest) {
                 Ok(()) => Ok(guest),
                 Err(failure) => {
                     tracing::warn!(camera = %self.camera, slot = %self.kind, guest = %self.filling.reference, %failure, "the restarted guest did not take its saved state; it starts without");
                     drop(guest);
                     start()
                 }
-            }});
+            });
             match started {
                 Ok(guest) => {
                     self.place(guest);

@@ -67,7 +67,7 @@ struct Counts {
 pub struct Recordings {
     folder: Arc<Folder>,
     queue: Sender<Recording>,
-    /// When a slot was last recorded without being asked.
+    /// When a slot was last recorded without being asked, for each reason.
     latest: Mutex<HashMap<(String, SlotKind, &'static str), u64>>,
     clock: Arc<dyn Clock>,
     before_swap: bool,
@@ -138,7 +138,8 @@ impl Recordings {
         let counts = &self.folder.counts;
         let now = self.clock.monotonic_ns();
         let Manifest { camera, slot, reason, .. } = &recording.manifest;
-        // A guest that fails right after its swap is what is wanted most: the recording before the swap must not stand in its way.
+        // A guest that fails right after its swap is what is wanted most: the recording before the swap must not stand in
+        // its way.
         let key = (camera.clone(), *slot, reason.as_str());
         let mut latest = lock(&self.latest);
         if latest.get(&key).is_some_and(|&at| now.saturating_sub(at) < OFTEN_NS) {

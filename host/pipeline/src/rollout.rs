@@ -322,4 +322,4 @@ fn away(why: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -185,30 +185,12 @@ impl Rollouts {
 #[cfg(test)]
 mod tests {
     use facestream_core::SimulatedClock;
-    use facestream_core::guest::RolloutCamera;
 
     use super::*;
     use crate::rollout::{Next, SwapEnd};
 
     fn wanted(slot: SlotKind) -> RolloutStatus {
-        RolloutStatus {
-            id: 0,
-            slot,
-            guest: "new".to_owned(),
-            digest: "sha256:new".to_owned(),
-            who: "tester".to_owned(),
-            config: serde_json::json!({}),
-            probation_frames: None,
-            share: Some(100),
-            only_from: None,
-            batch: 1,
-            max_failures: 0,
-            state: RolloutState::Running,
-            reason: None,
-            began_unix_ms: 0,
-            ended_unix_ms: None,
-            cameras: vec![RolloutCamera::pending(CameraId::new("a").unwrap())],
-        }
+        crate::rollout::tests::status(slot, &["a"])
     }
 
     fn rollouts() -> (Rollouts, broadcast::Receiver<Event>) {

@@ -377,26 +377,10 @@ mod tests {
 
     #[test]
     fn the_latest_rollouts_are_kept() {
-        use facestream_core::guest::{RolloutCamera, RolloutState, SlotKind};
+        use facestream_core::guest::{RolloutState, SlotKind};
         let store = SqliteWanted::in_memory().unwrap();
-        let rollout = |id: u64, state: RolloutState| RolloutStatus {
-            id,
-            slot: SlotKind::Scorer,
-            guest: "new".to_owned(),
-            digest: "sha256:new".to_owned(),
-            who: "tester".to_owned(),
-            config: serde_json::json!({ "a": 1 }),
-            probation_frames: Some(3),
-            share: None,
-            only_from: None,
-            batch: 1,
-            max_failures: 0,
-            state,
-            reason: None,
-            began_unix_ms: 1,
-            ended_unix_ms: None,
-            cameras: vec![RolloutCamera::pending(CameraId::new("a").unwrap())],
-        };
+        let begun = crate::rollout::tests::status(SlotKind::Scorer, &["a"]);
+        let rollout = |id: u64, state: RolloutState| RolloutStatus { id, state, ..begun.clone() };
         for id in 0..ROLLOUTS as u64 + 5 {
             store.put_rollout(&rollout(id, RolloutState::Running)).unwrap();
             store.put_rollout(&rollout(id, RolloutState::Done)).unwrap();

@@ -20,6 +20,7 @@ use facestream_guest_host::{
 };
 use facestream_pipeline::lane::{GuestPool, Lane, WhenFull};
 use facestream_pipeline::stage::{Observer, Outlet, Stage};
+use facestream_test_support::resident_bytes;
 use hostile_guests::Ends;
 
 /// Frames before the hostile guest comes, with it, and after it.
@@ -196,13 +197,6 @@ fn faces(n: u64) -> Vec<Detection> {
     kit::detections(2 + usize::try_from(n / 5 % 4).unwrap())
 }
 
-/// Resident memory of this process, bytes.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn hostile_guests_change_no_byte_of_other_cameras_and_leave_no_memory_behind() {
     let host = Host::new();
@@ -240,13 +234,13 @@ fn hostile_guests_change_no_byte_of_other_cameras_and_leave_no_memory_behind() {
     for _ in 0..6 {
         guests.iter().for_each(|(name, ends, hostile)| contained(name, *ends, hostile));
     }
-    let (begin, mut worst) = (resident(), (0.0, ""));
+    let (begin, mut worst) = (resident_bytes(), (0.0, ""));
     for (name, ends, hostile) in &guests {
         // What it leaves behind it leaves behind every time; what the allocator keeps for once it does not.
         let grown = (0..3).map(|_| {
-            let before = resident();
+            let before = resident_bytes();
             contained(name, *ends, hostile);
-            resident() as f64 / before as f64 - 1.0
+            resident_bytes() as f64 / before as f64 - 1.0
         });
         let grown = grown.fold(f64::INFINITY, f64::min);
         if grown > worst.0 {
@@ -254,7 +248,7 @@ fn hostile_guests_change_no_byte_of_other_cameras_and_leave_no_memory_behind() {
         }
         assert!(grown <= 0.05, "{name} leaves {:.1} % of {} MiB behind", grown * 100.0, begin >> 20);
     }
-    let all = resident() as f64 / begin as f64 - 1.0;
+    let all = resident_bytes() as f64 / begin as f64 - 1.0;
     println!(
         "left behind: at most {:.1} % ({}), {:.1} % after all of {} MiB",
         worst.0 * 100.0,

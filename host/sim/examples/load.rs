@@ -75,7 +75,7 @@ async fn serve(clip: Arc<Clip>, cameras: usize, seconds: u64, transport: &str) -
         after.1 - before.1,
         (after.2 - before.2) as f64 / elapsed,
         (after.3 - before.3) as f64 * 8e-6 / elapsed,
-        resident_mib()?,
+        facestream_test_support::resident_bytes() as f64 / f64::from(1 << 20),
         report.trim(),
     );
     simulator.shutdown().await;
@@ -89,12 +89,6 @@ fn cpu_seconds() -> Result<f64> {
     let tick = |i: usize| -> Result<f64> { Ok(fields.get(i).ok_or("no such field")?.parse::<f64>()?) };
     // Fields 14 and 15, counted from the one after the name, which is field 3.
     Ok((tick(11)? + tick(12)?) / 100.0)
-}
-
-fn resident_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// Plays all URLs until standard input ends; prints the MiB read.

@@ -1,4 +1,5 @@
-//! What tests of every crate share: where set-up put its assets, how a test says that it was skipped, free ports.
+//! What tests of every crate share: where set-up put its assets, how a test says that it was skipped, free ports, the
+//! process's memory.
 //!
 //! A leaf: depends on no other crate of ours, so that any of them can use it as a dev-dependency.
 #![forbid(unsafe_code)]
@@ -60,4 +61,16 @@ macro_rules! asset_or_skip {
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Resident memory of this process, bytes.
+///
+/// # Panics
+/// Where Linux does not tell it.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux shows a process its own status");
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("it says VmRSS in KiB") * 1024
 }

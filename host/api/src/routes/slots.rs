@@ -57,8 +57,9 @@ pub(crate) async fn slot(
 /// meanwhile; `history` tells. When only settings differ from what runs, as with a body of `config` alone, they are tried in
 /// the same way, and the guest that runs takes them as it is, without probation; one that cannot is replaced by an instance of
 /// its own. A body that names a guest means all of it: limits and policy that are left out are the host's own again. When
-/// anything fails, the old guest goes on, but for one thing: where only writing the change down fails (a full disk), it is made, and a 503 says so. With `dry_run` nothing changes:
-/// a throw-away instance gets the present state and the last seconds, and the answer is a report of the differences.
+/// anything fails, the old guest goes on, but for one thing: where only writing the change down fails (a full disk), it is
+/// made, and a 503 says so. With `dry_run` nothing changes: a throw-away instance gets the present state and the last
+/// seconds, and the answer is a report of the differences.
 #[utoipa::path(put, path = "/api/v1/cameras/{id}/guests/{slot}", tag = "slots", operation_id = "swap_guest",
     params(("id" = String, Path, description = "Name of the camera"),
            ("slot" = String, Path, description = "`tracker`, `scorer` or `formatter`")),
@@ -78,10 +79,7 @@ pub(crate) async fn swap(
         // Before anything can be refused: nothing was to be changed.
         note.action("swap-dry-run");
     }
-    let runs = match request.is_for_the_same_guest() {
-        true => Some(app.control.slot_wish(&id, kind).await?),
-        false => None,
-    };
+    let runs = if request.is_for_the_same_guest() { Some(app.control.slot_wish(&id, kind).await?) } else { None };
     let change = request.checked(who(identity), runs)?;
     note.guest(&change.wanted.guest);
     if dry_run {

@@ -104,7 +104,7 @@ pub(super) fn swap_error(error: SwapFailure) -> ControlError {
                 "it ran in the {slot} before ({digest}) and was deleted: upload it again, or put another guest in"
             ),
         },
-        // For rollouts alone, which take it as an answer.
+        // Of rollouts, which take it as an answer, and of settings alone, which are for the guest that was looked at.
         error @ SwapFailure::ChangedSince(_) => ControlError::Unavailable(error.to_string()),
         SwapFailure::Later(reason) => ControlError::Unavailable(reason),
         SwapFailure::Lane(error) => ControlError::Unavailable(error.to_string()),

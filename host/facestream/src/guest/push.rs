@@ -32,7 +32,13 @@ pub struct PushArgs {
     #[arg(long)]
     pub version: Option<String>,
     /// The host, http:// or https://
-    #[arg(long, env = "FACESTREAM_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "FACESTREAM_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub url: String,
     /// Token of the role guest-admin; in the environment other users of this machine do not see it
     #[arg(long, env = "FACESTREAM_TOKEN", hide_env_values = true)]

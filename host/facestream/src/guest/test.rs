@@ -114,10 +114,10 @@ fn tested(args: &TestArgs) -> anyhow::Result<bool> {
         results.push(result);
     }
     let report = Report::new(&kit, results);
-    if let (true, Some(why)) = (table, dead) {
-        println!("the other cases were not run: {why}");
-    }
     if table {
+        if let Some(why) = dead {
+            println!("the other cases were not run: {why}");
+        }
         print!("\n{}", report.verdict(colours));
         if args.filter.is_some() {
             println!("of the cases that --filter selects: of the others this says nothing");

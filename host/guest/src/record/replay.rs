@@ -170,11 +170,8 @@ pub fn replay(bundle: &Bundle, component: &Arc<GuestComponent>, with: &Replay) -
     let pictures = Recorded { missing: Arc::clone(&missing) };
     let (mut runner, config) = start(manifest, component, with, same_component, &missing)?;
     let mut session = Session::new(manifest.slot, same_component && config == manifest.config);
-    let mut calls = bundle.calls().enumerate().peekable();
-    while let Some((n, call)) = calls.next() {
-        let call = call?;
-        let restored_next = matches!(calls.peek(), Some((_, Ok(next))) if matches!(next.call, Call::Restore { .. }));
-        session.step(n as u64, call, restored_next, manifest.start, &mut runner, &pictures);
+    for step in steps(bundle) {
+        session.step(step?, manifest.start, &mut runner, &pictures);
         if session.failure.is_some() {
             break;
         }
@@ -200,6 +197,25 @@ pub fn replay(bundle: &Bundle, component: &Arc<GuestComponent>, with: &Replay) -
         stand_ins,
         failure: session.failure,
         comparison: session.comparison.report(),
+    })
+}
+
+/// A call of a recording.
+pub(super) struct Step {
+    /// Its number, from 0.
+    n: u64,
+    pub(super) recorded: RecordedCall,
+    /// The next call hands a state over.
+    restored_next: bool,
+}
+
+/// The calls of a recording in order; ends after the first that is damaged.
+pub(super) fn steps(bundle: &Bundle) -> impl Iterator<Item = Result<Step, BundleError>> {
+    let mut calls = bundle.calls().zip(0..).peekable();
+    std::iter::from_fn(move || {
+        let (recorded, n) = calls.next()?;
+        let restored_next = matches!(calls.peek(), Some((Ok(next), _)) if matches!(next.call, Call::Restore { .. }));
+        Some(recorded.map(|recorded| Step { n, recorded, restored_next }))
     })
 }
 
@@ -277,15 +293,8 @@ impl Session {
         self.different > 0 || self.failure.is_some()
     }
 
-    pub(super) fn step(
-        &mut self,
-        n: u64,
-        recorded: RecordedCall,
-        restored_next: bool,
-        start: Start,
-        runner: &mut Runner,
-        pictures: &Recorded,
-    ) {
+    pub(super) fn step(&mut self, step: Step, start: Start, runner: &mut Runner, pictures: &Recorded) {
+        let Step { n, recorded, restored_next } = step;
         prepare(runner, &recorded);
         let take_over = |runner: &mut Runner, state: &StateRecord, tracks: &[Track], shots: &[ShotRecord]| {
             runner.take_over(state.snapshot().as_ref(), tracks, &handed(shots, pictures))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bundle::Bundle;
 use super::call::{Answer, Call};
-use super::replay::{Recorded, Replay, ReplayError, Session, start};
+use super::replay::{Recorded, Replay, ReplayError, Session, start, steps};
 use super::ring::Start;
 use crate::component::GuestComponent;
 
@@ -33,12 +33,10 @@ pub(crate) fn held_scores(
     if manifest.start == Start::Midway {
         return Ok((scores, Some("the recording begins in the middle")));
     }
-    let mut calls = bundle.calls().enumerate().peekable();
-    while let Some((n, call)) = calls.next() {
-        let call = call?;
-        let restored_next = matches!(calls.peek(), Some((_, Ok(next))) if matches!(next.call, Call::Restore { .. }));
-        let is_frame = matches!(call.call, Call::Observe { .. });
-        session.step(n as u64, call, restored_next, manifest.start, &mut runner, &pictures);
+    for step in steps(bundle) {
+        let step = step?;
+        let is_frame = matches!(step.recorded.call, Call::Observe { .. });
+        session.step(step, manifest.start, &mut runner, &pictures);
         // What comes after a difference may be another story.
         if session.has_differed() {
             return Ok((scores, Some("the scorer did not answer again as it did")));

@@ -8,25 +8,30 @@ fn id(name: &str) -> CameraId {
     CameraId::new(name).unwrap()
 }
 
-fn rollout(cameras: &[&str], batch: usize, max_failures: usize) -> Rollout {
-    Rollout::new(RolloutStatus {
+/// A rollout that begins.
+pub(crate) fn status(slot: SlotKind, cameras: &[&str]) -> RolloutStatus {
+    RolloutStatus {
         id: 7,
-        slot: SlotKind::Tracker,
+        slot,
         guest: "new".to_owned(),
         digest: "sha256:new".to_owned(),
         who: "tester".to_owned(),
-        config: serde_json::json!({}),
-        probation_frames: None,
+        config: serde_json::json!({ "a": 1 }),
+        probation_frames: Some(3),
         share: Some(100),
         only_from: None,
-        batch,
-        max_failures,
+        batch: 1,
+        max_failures: 0,
         state: RolloutState::Running,
         reason: None,
         began_unix_ms: 1,
         ended_unix_ms: None,
         cameras: cameras.iter().map(|c| RolloutCamera::pending(id(c))).collect(),
-    })
+    }
+}
+
+fn rollout(cameras: &[&str], batch: usize, max_failures: usize) -> Rollout {
+    Rollout::new(RolloutStatus { batch, max_failures, ..status(SlotKind::Tracker, cameras) })
 }
 
 /// The guest is put in, on probation.

@@ -48,17 +48,11 @@ impl Supervisor {
             return Err(SwapFailure::ChangedSince(slot));
         }
         let before = camera.book().previous(slot).ok_or(SwapFailure::NothingBefore(slot))?;
-        let means = self.parts.guests.resolve(&before.spec.guest).ok().map(|g| g.info.digest.to_string());
         if let Err(StoreError::NotFound { .. }) = self.parts.guests.resolve(&before.digest) {
             let Ran { spec, digest } = before;
             return Err(SwapFailure::BeforeGone { slot, guest: spec.guest, digest });
         }
-        // The name may mean another version by now: the component that ran is what is meant.
-        let wanted = if means.as_deref() == Some(before.digest.as_str()) {
-            before.spec
-        } else {
-            SlotSpec { guest: before.digest, ..before.spec }
-        };
+        let wanted = self.by_component(before.spec, &before.digest);
         // It has run here before: no probation.
         let request = SlotRequest { wanted, probation_frames: Some(0), who: who.to_owned(), rollout, only_while: None };
         self.change_slot(id, slot, &request, ChangeKind::Rollback)
@@ -73,10 +67,13 @@ impl Supervisor {
         let book = Arc::clone(camera.book());
         // Both change on that thread, together.
         let (wanted, digest) = camera.ask(move |stage| (book.wanted(slot), stage.guests.wanted(slot).digest))?;
+        Ok((self.by_component(wanted, &digest), digest))
+    }
+
+    /// The same wish, by the component's digest where its name means another version by now.
+    pub(super) fn by_component(&self, wanted: SlotSpec, digest: &str) -> SlotSpec {
         let means = self.parts.guests.resolve(&wanted.guest).ok().map(|g| g.info.digest.to_string());
-        let wanted =
-            if means.as_ref() == Some(&digest) { wanted } else { SlotSpec { guest: digest.clone(), ..wanted } };
-        Ok((wanted, digest))
+        if means.as_deref() == Some(digest) { wanted } else { SlotSpec { guest: digest.to_owned(), ..wanted } }
     }
 
     /// Changes of a slot, the newest first. `None` when there is no such camera.

@@ -3,6 +3,8 @@
 //! Owns that none of these leaves a trace in what runs. Blocks while guests load and lanes answer; to be called where that
 //! is allowed.
 
+use std::sync::TryLockError;
+
 use facestream_core::CameraId;
 use facestream_core::guest::{ChangeKind, RecordingWritten, SlotKind, SlotRequest, SlotSpec, SwapReport};
 use facestream_guest_host::record::Reason;
@@ -172,11 +174,15 @@ impl Supervisor {
         let camera = self.running(&id)?;
         let input = camera.ask(|stage| stage.guests.explain_input())?;
         // Whoever may look may ask, so that running guests once more is bounded: one at a time, the others are told less.
-        let turn = self.explaining.try_lock();
+        let turn = match self.explaining.try_lock() {
+            // Nothing is kept under it.
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            turn => turn.ok(),
+        };
         let scorer = match (&turn, input.scorer()) {
-            (Err(_), _) => Err("another explanation is being made; ask again".to_owned()),
-            (Ok(_), Some(digest)) => self.parts.guests.load(digest).map_err(|error| error.to_string()),
-            (Ok(_), None) => Err("no calls of the scorer are kept".to_owned()),
+            (None, _) => Err("another explanation is being made; ask again".to_owned()),
+            (Some(_), Some(digest)) => self.parts.guests.load(digest).map_err(|error| error.to_string()),
+            (Some(_), None) => Err("no calls of the scorer are kept".to_owned()),
         };
         Ok(input.explain(&message, scorer.as_ref().map_err(String::as_str))?)
     }

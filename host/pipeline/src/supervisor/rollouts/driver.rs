@@ -140,12 +140,8 @@ impl Driver {
         if self.from.as_deref().is_some_and(|from| !wants(&camera, self.slot, from)) {
             return SwapEnd::Skip("left as it is: it wants another guest by now".to_owned());
         }
-        let mut wanted = self.change.wanted.clone();
-        let means = self.supervisor.parts.guests.resolve(&wanted.guest).ok().map(|g| g.info.digest.to_string());
-        if means.as_deref() != Some(self.digest.as_str()) {
-            // The name means another version by now: all cameras get the same component.
-            wanted.guest.clone_from(&self.digest);
-        }
+        // All cameras get the same component.
+        let wanted = self.supervisor.by_component(self.change.wanted.clone(), &self.digest);
         let request = SlotRequest { wanted, rollout: Some(self.id), ..self.change.clone() };
         match self.supervisor.change_slot(id, self.slot, &request, ChangeKind::Swap) {
             Ok(report) if report.change == "unchanged" => SwapEnd::Unchanged,
